@@ -1,0 +1,1 @@
+"""HOLD: the Program and everything that can be said about one without running it."""

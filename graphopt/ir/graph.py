@@ -1,0 +1,36 @@
+"""A Program as a networkx graph: the only door to networkx."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import networkx as nx
+
+if TYPE_CHECKING:
+    from graphopt.ir.program import Program
+
+
+def to_networkx(program: Program) -> nx.MultiDiGraph:
+    """Ops and variables as nodes, reads and writes as edges.
+
+    A variable's node is its name (attributes: kind='var', variable). An op's node is
+    ``(block, position)`` (kind='op', op, type, role). Edges carry the ``slot``. A persistable that
+    is read and assigned makes a cycle through its one node.
+    """
+    graph = nx.MultiDiGraph()
+    for block in program.blocks:
+        for variable in block.vars.values():
+            graph.add_node(variable.name, kind="var", variable=variable)
+        for position, op in enumerate(block.ops):
+            node = (block.idx, position)
+            graph.add_node(node, kind="op", op=op, type=op.type, role=str(op.role))
+            for slot, operands in op.definition.slots(op.inputs).items():
+                for v in operands:
+                    if v is not None:
+                        graph.add_node(v.name, kind="var", variable=v)
+                        graph.add_edge(v.name, node, slot=slot)
+            for slot, results in op.definition.result_slots(op.outputs).items():
+                for v in results:
+                    if v is not None:
+                        graph.add_edge(node, v.name, slot=slot)
+    return graph

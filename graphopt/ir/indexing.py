@@ -1,0 +1,90 @@
+"""``x[index]`` with ints, slices, None, Ellipsis and integer Variables, as ONNX ops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ArgumentTypeError
+
+if TYPE_CHECKING:
+    from graphopt.ir.variable import Variable
+
+INT64_MAX = np.iinfo(np.int64).max
+
+
+def getitem(x: Variable, index: Any) -> Variable:  # noqa: ANN401 - whatever stands in x[…]
+    """One Slice for all slices and ints, then Gather, Squeeze and Unsqueeze as needed.
+
+    Raises:
+        ArgumentError: more indices than dims.
+        ArgumentTypeError: an index of another kind.
+    """
+    items = _without_ellipsis(x, list(index) if isinstance(index, tuple) else [index])
+    y = _sliced(x, [i for i in items if i is not None])
+    y = _gathered(y, [i for i in items if i is not None])
+    return _reshaped(y, items)
+
+
+def _without_ellipsis(x: Variable, items: list[Any]) -> list[Any]:
+    used = sum(i is not None and i is not Ellipsis for i in items)
+    if used > x.ndim:
+        raise ArgumentError(
+            f"{x.name} has {x.ndim} dims and is indexed with {used}",
+            operands=[(x.name, x.tensor_type)],
+            where=x.where,
+        )
+    at = next((k for k, i in enumerate(items) if i is Ellipsis), len(items))
+    return [*items[:at], *[slice(None)] * (x.ndim - used), *items[at + 1 :]]
+
+
+def _is_int(item: object) -> bool:
+    return isinstance(item, (int, np.integer)) and not isinstance(item, bool)
+
+
+def _bounds(item: Any) -> tuple[int, int, int] | None:  # noqa: ANN401 - an index
+    """Start, end and step of a slice or an int; None for a full slice."""
+    if _is_int(item):
+        return int(item), INT64_MAX if item == -1 else int(item) + 1, 1
+    if not isinstance(item, slice) or item == slice(None):
+        return None
+    step = 1 if item.step is None else int(item.step)
+    start = item.start if item.start is not None else (0 if step > 0 else INT64_MAX)
+    stop = item.stop if item.stop is not None else (INT64_MAX if step > 0 else -INT64_MAX)
+    return int(start), int(stop), step
+
+
+def _sliced(x: Variable, items: list[Any]) -> Variable:
+    cuts = [(axis, *b) for axis, item in enumerate(items) if (b := _bounds(item)) is not None]
+    if not cuts:
+        return x
+    axes, starts, ends, steps = (np.array(c, np.int64) for c in zip(*cuts, strict=True))
+    return cast("Variable", x.program.recorder().Slice(x, starts, ends, axes, steps))
+
+
+def _gathered(x: Variable, items: list[Any]) -> Variable:
+    for axis, item in enumerate(items):
+        if isinstance(item, slice) or _is_int(item):
+            continue
+        if not hasattr(item, "tensor_type") or item.tensor_type.is_float:
+            raise ArgumentTypeError(
+                f"{x.name} cannot be indexed with {item!r}",
+                where=x.where,
+                fix="use ints, slices, None, ... or one integer variable",
+            )
+        x = cast("Variable", x.program.recorder().Gather(x, item, axis=axis))
+    return x
+
+
+def _reshaped(x: Variable, items: list[Any]) -> Variable:
+    """Drop the dims that ints took, then add those that None asks for."""
+    kept = [i for i in items if i is not None]
+    gone = [axis for axis, item in enumerate(kept) if _is_int(item)]
+    if gone:
+        x = cast("Variable", x.program.recorder().Squeeze(x, np.array(gone, np.int64)))
+    survivors = [i for i in items if not _is_int(i)]
+    new = [axis for axis, item in enumerate(survivors) if item is None]
+    if new:
+        x = cast("Variable", x.program.recorder().Unsqueeze(x, np.array(new, np.int64)))
+    return x

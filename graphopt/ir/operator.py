@@ -1,0 +1,146 @@
+"""Operator: an ONNX op or a composite, its operands, its results and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from graphopt.errors import ArgumentError, did_you_mean
+from graphopt.ir.schema import Attr, OpDef
+from graphopt.ir.where import Where
+
+if TYPE_CHECKING:
+    from graphopt.ir.program import Block
+    from graphopt.ir.variable import Variable
+
+
+class Role(StrEnum):
+    """What an op is for."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    CLIP = "clip"
+    REGULARIZE = "regularize"
+    SCHEDULE = "schedule"
+    UPDATE = "update"
+
+
+class Operator:
+    """One op. ``inputs`` and ``outputs`` are in the schema's order; None is an omitted one.
+
+    An output that is persistable is assigned: from here on the variable has the new value.
+    """
+
+    __slots__ = ("attrs", "block", "definition", "inputs", "made_by", "outputs", "role", "where")
+
+    def __init__(
+        self,
+        definition: OpDef,
+        inputs: list[Variable | None],
+        outputs: list[Variable | None],
+        attrs: dict[str, Attr],
+        role: Role,
+        where: Where,
+        made_by: str = "",
+    ) -> None:
+        self.definition = definition
+        self.inputs = inputs
+        self.outputs = outputs
+        self.attrs = attrs
+        self.role = role
+        self.where = where
+        self.made_by = made_by
+        self.block: Block | None = None
+
+    @property
+    def type(self) -> str:
+        """The op's name: MatMul, Relu, ASGD, …"""
+        return self.definition.type
+
+    @property
+    def idx(self) -> int:
+        """The op's position in its block."""
+        return -1 if self.block is None else self.block.ops.index(self)
+
+    def reads(self) -> Iterator[Variable]:
+        """The operands that are there."""
+        return (v for v in self.inputs if v is not None)
+
+    def writes(self) -> Iterator[Variable]:
+        """The results that are there."""
+        return (v for v in self.outputs if v is not None)
+
+    def operand(self, slot: str) -> Variable | None:
+        """The operand of a formal input that is not variadic, or None if omitted."""
+        found = self.definition.slots(self.inputs).get(slot) or [None]
+        return found[0]
+
+    def result(self, slot: str) -> Variable | None:
+        """The result of a formal output that is not variadic, or None if omitted."""
+        found = self.definition.result_slots(self.outputs).get(slot) or [None]
+        return found[0]
+
+    # The names below are paddle.static's.
+
+    @property
+    def input_names(self) -> list[str]:
+        """The formal inputs."""
+        return [f.name for f in self.definition.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The formal outputs."""
+        return [f.name for f in self.definition.outputs]
+
+    @property
+    def input_arg_names(self) -> list[str]:
+        """The names of the operands."""
+        return [v.name for v in self.reads()]
+
+    @property
+    def output_arg_names(self) -> list[str]:
+        """The names of the results."""
+        return [v.name for v in self.writes()]
+
+    def input(self, slot: str) -> list[str]:
+        """The names of a formal input's operands."""
+        return [v.name for v in self._slot(self.definition.slots(self.inputs), slot)]
+
+    def output(self, slot: str) -> list[str]:
+        """The names of a formal output's results."""
+        return [v.name for v in self._slot(self.definition.result_slots(self.outputs), slot)]
+
+    def _slot(self, slots: dict[str, list[Variable | None]], slot: str) -> list[Variable]:
+        if slot not in slots:
+            raise ArgumentError(
+                f"{self.type} has no slot {slot!r}", fix=did_you_mean(slot, slots) or str([*slots])
+            )
+        return [v for v in slots[slot] if v is not None]
+
+    @property
+    def attr_names(self) -> list[str]:
+        """The names of the attributes that have a value."""
+        return list(self.attrs)
+
+    def has_attr(self, name: str) -> bool:
+        """Whether the attribute has a value (given, or the schema's default)."""
+        return name in self.attrs
+
+    def attr(self, name: str) -> Attr:
+        """An attribute's value."""
+        if name not in self.attrs:
+            raise ArgumentError(
+                f"{self.type} has no attribute {name!r}",
+                fix=did_you_mean(name, self.attrs) or f"it has {self.attr_names}",
+            )
+        return self.attrs[name]
+
+    def all_attrs(self) -> dict[str, Attr]:
+        """All attributes."""
+        return dict(self.attrs)
+
+    def __repr__(self) -> str:
+        reads = ", ".join("_" if v is None else v.name for v in self.inputs)
+        writes = ", ".join("_" if v is None else v.name for v in self.outputs)
+        return f"<Operator {writes} = {self.type}({reads})>"

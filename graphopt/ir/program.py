@@ -1,0 +1,332 @@
+"""Program and Block: the ops a user recorded, in order, and the variables they connect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ArgumentTypeError, UnknownVariableError, did_you_mean
+from graphopt.ir import clone, graph, text
+from graphopt.ir.operator import Operator
+from graphopt.ir.schema import OPSET, Attr, Formal, Inferred, op_def
+from graphopt.ir.tape import Tape
+from graphopt.ir.types import DTypeLike, TensorType, as_dtype
+from graphopt.ir.variable import Constant, Parameter, Variable
+from graphopt.ir.where import UNKNOWN, here
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+LETTERS = "NMKLPQRSTUVW"
+
+
+class Program:
+    """Blocks of ops. Block 0 is global; others are bodies of control-flow ops.
+
+    Attributes:
+        random_seed: fixes the streams of random ops recorded after it is set; 0 means random.
+        version: changes with every change, so compiled programs know when they are stale.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = [Block(self, 0, -1)]
+        self.current_block_idx = 0
+        self.version = 0
+        self.opset = OPSET
+        self.constants: dict[tuple[str, tuple[int, ...], bytes], Constant] = {}
+        self._random_seed = 0
+        self._taken: dict[str, int] = {}
+        self._symbols = 0
+
+    @property
+    def random_seed(self) -> int:
+        """The seed of the random ops that are recorded from now on; 0 means random."""
+        return self._random_seed
+
+    @random_seed.setter
+    def random_seed(self, seed: int) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            raise ArgumentError(f"random_seed must be an int, not {seed!r}", fix="e.g. 42")
+        self._random_seed = int(seed)
+
+    @property
+    def num_blocks(self) -> int:
+        """The number of blocks."""
+        return len(self.blocks)
+
+    def global_block(self) -> Block:
+        """Block 0."""
+        return self.blocks[0]
+
+    def block(self, index: int) -> Block:
+        """A block by its index."""
+        return self.blocks[index]
+
+    def current_block(self) -> Block:
+        """The block that is being recorded."""
+        return self.blocks[self.current_block_idx]
+
+    def add_block(self, parent_idx: int) -> Block:
+        """A new block inside another."""
+        self.blocks.append(Block(self, len(self.blocks), parent_idx))
+        return self.blocks[-1]
+
+    def recorder(self) -> Tape:
+        """A tape over the block that is being recorded."""
+        return Tape(self.current_block())
+
+    def list_vars(self) -> Iterator[Variable]:
+        """The variables of all blocks, in the order they were made; constants are not listed."""
+        return (v for block in self.blocks for v in block.vars.values())
+
+    def all_parameters(self) -> list[Parameter]:
+        """The parameters, in the order they were made."""
+        return [v for v in self.list_vars() if isinstance(v, Parameter)]
+
+    def persistables(self) -> list[Variable]:
+        """The variables that keep their value between runs."""
+        return [v for v in self.list_vars() if v.persistable]
+
+    def clone(self, for_test: bool = False) -> Program:
+        """A copy that shares names, hence values in a scope.
+
+        ``for_test=True`` copies the forward part only: dropout passes its input through, batch
+        normalization uses its running statistics and leaves them alone.
+        """
+        return clone.for_test(self) if for_test else clone.copy(self)
+
+    def graph(self) -> nx.MultiDiGraph:
+        """Ops and variables as a networkx graph."""
+        return graph.to_networkx(self)
+
+    def text(self, where: bool = True) -> str:
+        """The Program, one op per line; ``where`` adds the user's lines."""
+        return text.print_program(self, where=where)
+
+    def to_string(self, throw_on_error: bool = False, with_details: bool = False) -> str:
+        """Paddle's name of ``text``; ``with_details`` adds the user's lines."""
+        if not (isinstance(throw_on_error, bool) and isinstance(with_details, bool)):
+            raise ArgumentTypeError("to_string: both flags must be bool")
+        return self.text(where=with_details)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        ops = sum(len(block.ops) for block in self.blocks)
+        return f"<Program {ops} ops, {len(self.all_parameters())} params, opset {self.opset}>"
+
+    def unique_name(self, prefix: str) -> str:
+        """``prefix_0``, ``prefix_1``, …: the first that is not taken in this Program."""
+        number = self._taken.get(prefix, 0)
+        while self.has_var(name := f"{prefix}_{number}"):
+            number += 1
+        self._taken[prefix] = number + 1
+        return name
+
+    def unused_name(self, name: str) -> str:
+        """The name itself if it is free, else with a number."""
+        return self.unique_name(name) if self.has_var(name) else name
+
+    def has_var(self, name: str) -> bool:
+        """Whether any block has a variable of this name."""
+        return any(name in block.vars for block in self.blocks)
+
+    def fresh_symbol(self) -> str:
+        """A symbol for a dim nothing is known of: N, M, …, d12, d13, …"""
+        number = self._symbols
+        self._symbols += 1
+        return LETTERS[number] if number < len(LETTERS) else f"d{number}"
+
+    def tensor_type(self, inferred: Inferred) -> TensorType:
+        """A type from inference, with a fresh symbol for every open dim."""
+        dtype, dims = inferred
+        if dims is None:
+            return TensorType(dtype, None)
+        return TensorType(dtype, tuple(self.fresh_symbol() if d is None else d for d in dims))
+
+    def take_counters(self, other: Program) -> None:
+        """Go on numbering names and symbols where ``other`` is."""
+        self._symbols, self._taken, self.opset = other._symbols, dict(other._taken), other.opset
+
+    def constant(self, value: np.ndarray) -> Constant:
+        """The constant of this value: one per value and Program."""
+        key = (value.dtype.str + value.dtype.name, value.shape, value.tobytes())
+        if key not in self.constants:
+            frozen = np.array(value, order="C")
+            frozen.flags.writeable = False
+            name = f"const_{len(self.constants)}"
+            self.constants[key] = Constant(name, frozen, block=self.blocks[0], where=UNKNOWN)
+        return self.constants[key]
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """If the body raises, the Program is as it was before."""
+        saved = [(b, list(b.ops), dict(b.vars)) for b in self.blocks]
+        outputs = [(op, list(op.outputs)) for _, ops, _ in saved for op in ops]
+        counters = self._symbols, dict(self._taken), dict(self.constants), self.opset, self.version
+        try:
+            yield
+        except BaseException:
+            self.blocks = [block for block, _, _ in saved]
+            for block, ops, variables in saved:
+                block.ops, block.vars = ops, variables
+            for op, results in outputs:
+                op.outputs = results
+            self._symbols, self._taken, self.constants, self.opset, self.version = counters
+            raise
+
+
+class Block:
+    """A list of ops and the variables they define."""
+
+    def __init__(self, program: Program, idx: int, parent_idx: int) -> None:
+        self.program = program
+        self.idx = idx
+        self.parent_idx = parent_idx
+        self.ops: list[Operator] = []
+        self.vars: dict[str, Variable] = {}
+
+    def var(self, name: str) -> Variable:
+        """The variable of this name.
+
+        Raises:
+            UnknownVariableError: there is none.
+        """
+        if not isinstance(name, str):
+            raise ArgumentTypeError(f"a variable's name is a str, not {type(name).__name__}")
+        if name not in self.vars:
+            raise UnknownVariableError(
+                f"the Program has no variable {name!r}", fix=did_you_mean(name, self.vars)
+            )
+        return self.vars[name]
+
+    def has_var(self, name: str) -> bool:
+        """Whether this block has a variable of this name."""
+        return name in self.vars
+
+    def all_parameters(self) -> list[Parameter]:
+        """The block's parameters."""
+        return list(self.iter_parameters())
+
+    def iter_parameters(self) -> Iterator[Parameter]:
+        """The block's parameters, lazily."""
+        return (v for v in self.vars.values() if isinstance(v, Parameter))
+
+    def add_var(self, variable: Variable) -> None:
+        """Register a variable under its name.
+
+        Raises:
+            ArgumentError: the name is taken.
+        """
+        if variable.name in self.vars:
+            raise ArgumentError(
+                f"the Program already has a variable {variable.name!r}",
+                operands=[
+                    ("existing", self.vars[variable.name].tensor_type),
+                    ("new", variable.tensor_type),
+                ],
+                where=self.vars[variable.name].where,
+                fix="give one of them another name",
+            )
+        self.vars[variable.name] = variable
+        self.program.version += 1
+
+    def create_var(
+        self,
+        name: str | None = None,
+        shape: Sequence[int | str | None] = (),
+        dtype: DTypeLike = "float32",
+        persistable: bool = False,
+        stop_gradient: bool = False,
+    ) -> Variable:
+        """A new variable; None or -1 in ``shape`` is a dim of any size."""
+        variable = Variable(
+            name or self.program.unique_name("_generated_var"),
+            declared_type(self.program, shape, dtype),
+            block=self,
+            where=here(),
+            persistable=persistable,
+            stop_gradient=stop_gradient,
+        )
+        self.add_var(variable)
+        return variable
+
+    def append(self, op: Operator) -> None:
+        """Append an op, registering its results; a result without a name gets one."""
+        for variable in op.writes():
+            self._adopt(variable, op)
+        op.block = self
+        self.ops.append(op)
+        if op.definition.domain == "":
+            self.program.opset = max(self.program.opset, op.definition.since)
+        self.program.version += 1
+
+    def _adopt(self, variable: Variable, op: Operator) -> None:
+        if not variable.name:
+            variable.name = self.program.unique_name(op.type.lower())
+        if self.vars.get(variable.name) is not variable:
+            variable.block = self
+            self.add_var(variable)
+
+    def append_op(
+        self,
+        type: str,
+        inputs: Mapping[str, Variable | Sequence[Variable]] | None = None,
+        outputs: Mapping[str, Variable | Sequence[Variable]] | None = None,
+        attrs: Mapping[str, Attr] | None = None,
+    ) -> Operator:
+        """Record an op by slots, as ``paddle.static`` does; the outputs get their inferred types.
+
+        Raises:
+            UnknownOpError: there is no op of this type.
+            ShapeError, DTypeError: the op cannot take the inputs.
+        """
+        definition = op_def(type, self.program.opset)
+        operands = _flatten(definition.type, definition.inputs, inputs or {})
+        results = _flatten(definition.type, definition.outputs, outputs or {})
+        Tape(self).emit(type, *operands, into=results, **dict(attrs or {}))
+        return self.ops[-1]
+
+    def __repr__(self) -> str:
+        return f"<Block {self.idx}: {len(self.ops)} ops, {len(self.vars)} vars>"
+
+
+def _flatten(
+    type: str, formals: Sequence[Formal], slots: Mapping[str, Variable | Sequence[Variable]]
+) -> list[Variable | None]:
+    """Slots in the schema's order; None for an omitted one that others follow."""
+    names = [f.name for f in formals]
+    for name in slots:
+        if name not in names:
+            fix = did_you_mean(name, names) or f"it has {names}"
+            raise ArgumentError(f"{type} has no slot {name!r}", fix=fix)
+    flat: list[Variable | None] = []
+    for name in names:
+        value = slots.get(name)
+        flat += list(value) if isinstance(value, (list, tuple)) else [value]  # type: ignore[list-item]
+    while flat and flat[-1] is None:
+        flat.pop()
+    return flat
+
+
+def declared_type(
+    program: Program, shape: Sequence[int | str | None], dtype: DTypeLike
+) -> TensorType:
+    """The type a user declares: None and -1 are dims of any size, a str is a symbol."""
+    return TensorType(as_dtype(dtype), tuple(_declared_dim(program, d) for d in shape))
+
+
+def _declared_dim(program: Program, dim: int | str | None) -> int | str:
+    if dim is None or (isinstance(dim, (int, np.integer)) and dim == -1):
+        return program.fresh_symbol()
+    if isinstance(dim, str):
+        return dim
+    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
+        raise ArgumentTypeError(f"a dim is an int, None or a symbol, not {dim!r}")
+    if dim < 0:
+        raise ArgumentError(f"a dim cannot be {dim}", fix="use None for a dim of any size")
+    return int(dim)

@@ -1,0 +1,308 @@
+"""Tape: records typed ops. ``tape.MatMul(a, b)`` is one MatMul with its inferred result.
+
+Users' layers record on a tape over the current block. Gradient rules record on a scratch tape,
+from which only what is needed is spliced into the Program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, DTypeError, GraphoptError, ShapeError, did_you_mean
+from graphopt.ir import schema
+from graphopt.ir.operator import Operator, Role
+from graphopt.ir.schema import Attr, OpDef, op_def
+from graphopt.ir.types import FLOATS, TensorType
+from graphopt.ir.variable import Constant, Variable
+from graphopt.ir.where import Where, at, here
+
+if TYPE_CHECKING:
+    from graphopt.ir.program import Block
+
+Operand: TypeAlias = "Variable | np.ndarray | np.generic | float | int | bool | Sequence[Any] | None"
+
+
+class Tape:
+    """Records ops into ``block``, or, as a scratch tape, into a list of its own."""
+
+    def __init__(
+        self,
+        block: Block,
+        *,
+        role: Role = Role.FORWARD,
+        scratch: bool = False,
+        made_by: str = "",
+    ) -> None:
+        self.block = block
+        self.program = block.program
+        self.role = role
+        self.made_by = made_by
+        self.scratch: list[Operator] | None = [] if scratch else None
+        self.saved: list[tuple[Operator, int, Variable]] = []
+
+    def __getattr__(self, type: str) -> Any:  # noqa: ANN401 - typed by tape.pyi
+        if not type[:1].isupper():
+            raise AttributeError(type)
+        return partial(self.emit, type)
+
+    def emit(
+        self,
+        type: str,
+        *operands: Operand,
+        outputs: int = 1,
+        into: Sequence[Variable | None] | None = None,
+        **attrs: Attr,
+    ) -> Any:  # noqa: ANN401 - one Variable, or a tuple of ``outputs`` of them
+        """Record one op.
+
+        Numbers and arrays among ``operands`` become constants of the dtype the op wants; None is
+        an omitted optional input. ``into`` assigns the results to existing variables.
+        """
+        definition = op_def(type, self.program.opset)
+        where = here()
+        inputs = self._operands(definition, operands, where)
+        filled = _filled_attrs(definition, attrs, where)
+        n_outputs = outputs if into is None else len(into)
+        types = self._infer(definition, inputs, filled, n_outputs, where)
+        results = self._results(types, into, where)
+        self._record(Operator(definition, inputs, results, filled, self.role, where, self.made_by))
+        return results[0] if n_outputs == 1 else tuple(results)
+
+    def _operands(
+        self, definition: OpDef, operands: Sequence[Operand], where: Where
+    ) -> list[Variable | None]:
+        if len(operands) > len(definition.inputs) and not definition.variadic_input:
+            raise ArgumentError(
+                f"{definition.type} takes at most {len(definition.inputs)} inputs, "
+                f"{len(operands)} were given",
+                where=where,
+            )
+        dtypes = _bound_dtypes(definition, operands)
+        found = [
+            self._operand(value, definition, k, dtypes) for k, value in enumerate(operands)
+        ]
+        while found and found[-1] is None:
+            found.pop()
+        return found
+
+    def _operand(
+        self, value: Operand, definition: OpDef, index: int, dtypes: dict[str, np.dtype]
+    ) -> Variable | None:
+        if value is None or isinstance(value, Variable):
+            return value
+        formal = definition.formal_input(index)
+        dtype = dtypes.get(formal.type_str) or _literal_dtype(value, formal.dtypes)
+        return self.const(value, dtype)
+
+    def const(self, value: Operand, dtype: np.dtype | None = None) -> Constant:
+        """A constant. Python floats are float32, Python ints int64, unless ``dtype`` says."""
+        array = np.asarray(value)
+        if dtype is None and not isinstance(value, (np.ndarray, np.generic)):
+            dtype = _literal_dtype(value, frozenset())
+        return self.program.constant(array if dtype is None else array.astype(dtype))
+
+    def _infer(
+        self,
+        definition: OpDef,
+        inputs: Sequence[Variable | None],
+        attrs: dict[str, Attr],
+        n_outputs: int,
+        where: Where,
+    ) -> list[TensorType]:
+        types = [None if v is None else v.tensor_type for v in inputs]
+        data = {k: v.value for k, v in enumerate(inputs) if isinstance(v, Constant)}
+        try:
+            inferred = schema.infer(definition, types, data, attrs, n_outputs)
+        except (ShapeError, DTypeError) as error:
+            raise _explained(error, definition, inputs, where) from error
+        return [self.program.tensor_type(t) for t in inferred]
+
+    def _results(
+        self,
+        types: Sequence[TensorType],
+        into: Sequence[Variable | None] | None,
+        where: Where,
+    ) -> list[Variable | None]:
+        if into is None:
+            return [Variable("", t, block=self.block, where=where) for t in types]
+        for variable, found in zip(into, types, strict=True):
+            if variable is not None and not variable.persistable:
+                variable.tensor_type = found
+        return list(into)
+
+    def _record(self, op: Operator) -> None:
+        for variable in op.writes():
+            if not variable.tensor_type.is_float and not variable.persistable:
+                variable.stop_gradient = True
+        if self.scratch is None:
+            self.block.append(op)
+        else:
+            self.scratch.append(op)
+
+    def result_of(self, op: Operator, slot: str) -> Variable:
+        """An optional result of a recorded op, added to it if it is not there yet."""
+        index = op.output_names.index(slot)
+        found = op.result(slot) or next(
+            (v for o, k, v in self.saved if o is op and k == index), None
+        )
+        if found is not None:
+            return found
+        types = self._infer(op.definition, op.inputs, op.attrs, index + 1, op.where)
+        variable = Variable("", types[index], block=self.block, where=op.where)
+        variable.stop_gradient = not types[index].is_float
+        self.saved.append((op, index, variable))
+        return variable
+
+    def splice(self, wanted: Iterable[Variable]) -> list[Operator]:
+        """Append the scratch ops that ``wanted`` needs to the block; returns them."""
+        assert self.scratch is not None, "only a scratch tape is spliced"
+        needed = {id(v) for v in wanted}
+        kept: list[Operator] = []
+        for op in reversed(self.scratch):
+            if any(id(v) in needed for v in op.writes()):
+                needed.update(id(v) for v in op.reads())
+                kept.append(op)
+        for op, index, variable in self.saved:
+            if id(variable) in needed:
+                _add_result(op, index, variable)
+        kept.reverse()
+        for op in kept:
+            self.block.append(op)
+        return kept
+
+    # Helpers that rules and layers share. They are a few ops each, never an op of their own.
+
+    def shape_of(self, x: Variable) -> Variable:
+        """The shape of x as an i64 tensor: a constant where it is known."""
+        if x.tensor_type.is_static:
+            return self.const(np.array(x.tensor_type.shape, np.int64))
+        return self.Shape(x)  # type: ignore[no-any-return]
+
+    def dim_of(self, x: Variable, axis: int) -> Variable:
+        """One dim of x as i64[1]: a constant where it is known."""
+        shape = x.tensor_type.shape
+        rank = x.ndim
+        axis = axis % rank
+        if shape is not None and isinstance(shape[axis], int):
+            return self.const(np.array([shape[axis]], np.int64))
+        return self.Shape(x, start=axis, end=axis + 1)  # type: ignore[no-any-return]
+
+    def reshape_like(self, x: Variable, like: Variable) -> Variable:
+        """x with the shape of ``like``; needs no Shape op while at most one dim is symbolic."""
+        shape = like.tensor_type.shape
+        if shape == x.tensor_type.shape:
+            return x
+        symbols = () if shape is None else [d for d in shape if isinstance(d, str)]
+        if shape is not None and len(symbols) == 1 and 0 not in shape:
+            target = self.const(np.array([d if isinstance(d, int) else -1 for d in shape], "i8"))
+        else:
+            target = self.shape_of(like)
+        return typed(self.Reshape(x, target), like)
+
+    def expand_like(self, x: Variable, like: Variable) -> Variable:
+        """x broadcast to the shape of ``like``."""
+        if x.tensor_type.shape == like.tensor_type.shape:
+            return x
+        return typed(self.Expand(x, self.shape_of(like)), like)
+
+    def zeros_like(self, x: Variable) -> Variable:
+        """Zeros of x's type."""
+        zero = self.const(np.zeros((), x.dtype))
+        return typed(self.Expand(zero, self.shape_of(x)), x)
+
+    def full(self, value: float, like: Variable) -> Constant:
+        """A scalar of ``like``'s dtype."""
+        return self.const(value, like.dtype)
+
+    def at(self, where: Where) -> Any:  # noqa: ANN401 - a context manager
+        """Ops recorded inside are at ``where``."""
+        return at(where)
+
+    def swap(self, x: Variable) -> Variable:
+        """x with its last two dims exchanged."""
+        n = x.ndim
+        return self.Transpose(x, perm=[*range(n - 2), n - 1, n - 2])  # type: ignore[no-any-return]
+
+
+def typed(x: Variable, like: Variable) -> Variable:
+    """x, known to have the shape of ``like`` where onnx's inference could not tell."""
+    x.tensor_type = TensorType(x.dtype, like.tensor_type.shape)
+    return x
+
+
+def _add_result(op: Operator, index: int, variable: Variable) -> None:
+    block = op.block
+    assert block is not None
+    op.outputs = [*op.outputs, *[None] * (index + 1 - len(op.outputs))]
+    op.outputs[index] = variable
+    variable.name = block.program.unique_name(op.type.lower())
+    variable.block = block
+    block.add_var(variable)
+
+
+def _bound_dtypes(definition: OpDef, operands: Sequence[Operand]) -> dict[str, np.dtype]:
+    """The dtypes that the variables among the operands give to the schema's type variables."""
+    return {
+        definition.formal_input(k).type_str: value.dtype
+        for k, value in reversed(list(enumerate(operands)))
+        if isinstance(value, Variable)
+        and (definition.formal_input(k).homogeneous)
+    }
+
+
+def _literal_dtype(value: Operand, allowed: frozenset[str]) -> np.dtype:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype
+    if len(allowed) == 1 and "tensor(int64)" in allowed:
+        return np.dtype("i8")
+    if len(allowed) == 1 and "tensor(bool)" in allowed:
+        return np.dtype("?")
+    natural = np.asarray(value).dtype
+    if natural == np.float64:
+        return np.dtype("f4")
+    return np.dtype("i8") if natural.kind == "i" else natural
+
+
+def _filled_attrs(definition: OpDef, attrs: dict[str, Attr], where: Where) -> dict[str, Attr]:
+    known = definition.attributes
+    for name in attrs:
+        if name not in known:
+            raise ArgumentError(
+                f"{definition.type} has no attribute {name!r}",
+                where=where,
+                fix=did_you_mean(name, known) or f"it has {', '.join(known) or 'none'}",
+            )
+    filled = {}
+    for name, attribute in known.items():
+        value = attrs.get(name)
+        if value is None:
+            value = attribute.default
+        if value is not None:
+            filled[name] = list(value) if isinstance(value, tuple) else value
+        elif attribute.required:
+            raise ArgumentError(f"{definition.type} needs the attribute {name!r}", where=where)
+    return filled
+
+
+def _explained(
+    error: GraphoptError, definition: OpDef, inputs: Sequence[Variable | None], where: Where
+) -> GraphoptError:
+    operands = [
+        (f"{definition.formal_input(k).name} = {v.name}", v.tensor_type)
+        for k, v in enumerate(inputs)
+        if v is not None
+    ]
+    fix = (
+        "cast one of them: go.cast(x, 'float32')"
+        if isinstance(error, DTypeError)
+        else "change one of the shapes above"
+    )
+    what = f"{definition.type} cannot take these inputs: {error.what}"
+    return type(error)(what, operands=operands, where=where, fix=fix)
+
+
+__all__ = ["FLOATS", "Operand", "Tape", "typed"]
