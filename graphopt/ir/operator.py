@@ -71,15 +71,19 @@ class Operator:
         """The results that are there."""
         return (v for v in self.outputs if v is not None)
 
-    def operand(self, slot: str) -> Variable | None:
+    def operand(self, slot: str) -> Variable:
+        """The operand of a formal input that is not variadic and not omitted."""
+        found = self.maybe(slot)
+        assert found is not None, f"{self.type} has no operand {slot}"
+        return found
+
+    def maybe(self, slot: str) -> Variable | None:
         """The operand of a formal input that is not variadic, or None if omitted."""
-        found = self.definition.slots(self.inputs).get(slot) or [None]
-        return found[0]
+        return (self.definition.slots(self.inputs).get(slot) or [None])[0]
 
     def result(self, slot: str) -> Variable | None:
         """The result of a formal output that is not variadic, or None if omitted."""
-        found = self.definition.result_slots(self.outputs).get(slot) or [None]
-        return found[0]
+        return (self.definition.result_slots(self.outputs).get(slot) or [None])[0]
 
     # The names below are paddle.static's.
 

@@ -265,6 +265,11 @@ class Block:
             self.program.opset = max(self.program.opset, op.definition.since)
         self.program.version += 1
 
+    def insert(self, index: int, op: Operator) -> None:
+        """Put an op before the one at ``index``."""
+        self.append(op)
+        self.ops.insert(index, self.ops.pop())
+
     def _adopt(self, variable: Variable, op: Operator) -> None:
         if not variable.name:
             variable.name = self.program.unique_name(op.type.lower())

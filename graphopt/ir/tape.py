@@ -16,7 +16,7 @@ from graphopt.errors import ArgumentError, DTypeError, GraphoptError, ShapeError
 from graphopt.ir import schema
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.schema import Attr, OpDef, op_def
-from graphopt.ir.types import FLOATS, TensorType
+from graphopt.ir.types import FLOATS, TensorType, to_onnx_dtype
 from graphopt.ir.variable import Constant, Variable
 from graphopt.ir.where import Where, at, here
 
@@ -190,6 +190,20 @@ class Tape:
         if shape is not None and isinstance(shape[axis], int):
             return self.const(np.array([shape[axis]], np.int64))
         return self.Shape(x, start=axis, end=axis + 1)  # type: ignore[no-any-return]
+
+    def size_of(self, x: Variable) -> Variable:
+        """The number of elements of x as i64[]: a constant where it is known."""
+        if x.tensor_type.is_static:
+            return self.const(int(np.prod(x.shape)))
+        return self.Size(x)  # type: ignore[no-any-return]
+
+    def cast(self, x: Variable, dtype: np.dtype) -> Variable:
+        """x as ``dtype``: x itself if it is that already, a constant if x is one."""
+        if x.dtype == dtype:
+            return x
+        if isinstance(x, Constant):
+            return self.const(x.value.astype(dtype))
+        return self.Cast(x, to=to_onnx_dtype(dtype))  # type: ignore[no-any-return]
 
     def reshape_like(self, x: Variable, like: Variable) -> Variable:
         """x with the shape of ``like``; needs no Shape op while at most one dim is symbolic."""

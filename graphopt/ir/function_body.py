@@ -1,0 +1,77 @@
+"""The standard function body that onnx gives an op, replayed as ops on a tape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from graphopt.ir.operator import Operator
+from graphopt.ir.schema import OPSET, attr_value, make_node
+from graphopt.ir.tape import Tape
+from graphopt.ir.types import to_proto_bytes
+from graphopt.ir.variable import Variable
+
+
+def has_body(op: Operator) -> bool:
+    """Whether onnx states the op in terms of others."""
+    schema = op.definition.schema
+    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+
+
+def expand(g: Tape, op: Operator) -> list[Variable | None]:
+    """Record the op's body on ``g``; returns its results in the op's order."""
+    body = _body(op)
+    known: dict[str, Variable | None] = {"": None}
+    known.update(zip(body.input, [*op.inputs, *[None] * len(body.input)], strict=False))
+    for node in body.node:
+        operands = [known[name] for name in node.input]
+        results = _replay(g, node, operands, op)
+        known.update(zip(node.output, results, strict=True))
+    return [known[name] for name in body.output][: len(op.outputs)]
+
+
+def _body(op: Operator) -> onnx.FunctionProto:
+    schema = op.definition.schema
+    assert schema is not None
+    if schema.has_function:
+        version = max(v for v in schema.function_opset_versions if v <= max(OPSET, op.definition.since))
+        data = schema.get_function_with_opset_version(version)
+    else:
+        versions = schema.context_dependent_function_opset_versions
+        version = max(v for v in versions if v <= max(OPSET, op.definition.since))
+        names = [f"i{k}" if v is not None else "" for k, v in enumerate(op.inputs)]
+        outputs = [f"o{k}" for k in range(len(op.outputs))]
+        node = make_node(op.definition, names, outputs, op.attrs)
+        types = [b"" if v is None else to_proto_bytes(v.tensor_type) for v in op.inputs]
+        data = schema.get_context_dependent_function_with_opset_version(
+            version, node.SerializeToString(), types
+        )
+    body = onnx.FunctionProto()
+    body.ParseFromString(data)
+    return body
+
+
+def _replay(
+    g: Tape, node: onnx.NodeProto, operands: Sequence[Variable | None], op: Operator
+) -> list[Variable]:
+    attrs = {}
+    for proto in node.attribute:
+        if proto.ref_attr_name:
+            if proto.ref_attr_name in op.attrs:
+                attrs[proto.name] = op.attrs[proto.ref_attr_name]
+        else:
+            attrs[proto.name] = attr_value(proto)
+    if node.op_type == "Constant":
+        return [_constant(g, attrs)]
+    found = g.emit(node.op_type, *operands, outputs=len(node.output), **attrs)
+    return [found] if len(node.output) == 1 else list(found)
+
+
+def _constant(g: Tape, attrs: dict[str, object]) -> Variable:
+    ((name, value),) = attrs.items()
+    if name == "value":
+        return g.const(np.asarray(value))
+    dtype = np.float32 if "float" in name else np.int64
+    return g.const(np.asarray(value, dtype))

@@ -1,0 +1,1 @@
+"""SPEAK: Programs as ONNX models and back."""

@@ -1,0 +1,169 @@
+"""A Program as a ModelProto: the lowering that the executor runs and files hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from graphopt.errors import VerifyError
+from graphopt.ir.operator import Operator
+from graphopt.ir.program import Program
+from graphopt.ir.schema import make_node
+from graphopt.ir.types import TensorType, to_proto
+from graphopt.ir.variable import Constant, Variable
+from graphopt.onnxio.functions import DOMAIN, FunctionTable
+
+IR_VERSION = 10
+NEXT = "@NEXT"
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A model, and the names of its outputs.
+
+    ``fetched[i]`` is the output that holds fetch i. ``next_state`` maps each assigned persistable
+    variable to the output that holds its value after the run.
+    """
+
+    model: onnx.ModelProto
+    inputs: tuple[str, ...]
+    fetched: tuple[str, ...]
+    next_state: Mapping[str, str]
+
+
+def lower(
+    program: Program,
+    inputs: Sequence[Variable],
+    fetch: Sequence[Variable],
+    state: Sequence[Variable] = (),
+    shapes: Mapping[str, TensorType] | None = None,
+) -> Lowered:
+    """Write ``program`` with the given graph inputs and outputs.
+
+    ``state`` are the persistable variables whose next values are outputs too; fetching one gives
+    its value after the run. ``shapes`` overrides the types of inputs, e.g. with concrete dims.
+    """
+    return _Writer(program).lower(inputs, fetch, state, shapes or {})
+
+
+class _Writer:
+    """Names every value of every version of a variable, and collects nodes and initializers."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.graph = onnx.GraphProto(name="graphopt")
+        self.functions = FunctionTable()
+        self.current: dict[int, str] = {}
+        self.versions: dict[int, int] = {}
+        self.constants: set[str] = set()
+        self.outputs: dict[str, str] = {}
+
+    def lower(
+        self,
+        inputs: Sequence[Variable],
+        fetch: Sequence[Variable],
+        state: Sequence[Variable],
+        shapes: Mapping[str, TensorType],
+    ) -> Lowered:
+        for v in inputs:
+            self.current[id(v)] = v.name
+            self.graph.input.append(_value_info(v.name, shapes.get(v.name, v.tensor_type)))
+        fed = {id(v) for v in inputs if not v.persistable}
+        for op in self.program.global_block().ops:
+            self._node(op, fed)
+        fetched = tuple(self._output(v, v.name) for v in fetch)
+        next_state = {v.name: self._output(v, v.name + NEXT) for v in state}
+        return Lowered(self._model(), tuple(v.name for v in inputs), fetched, next_state)
+
+    def _node(self, op: Operator, fed: set[int]) -> None:
+        names = [self._read(v) for v in op.inputs]
+        results = [self._write(v, fed) for v in op.outputs]
+        node = (
+            make_node(op.definition, names, results, op.attrs)
+            if op.definition.schema is not None
+            else self.functions.call(op, names, results)
+        )
+        node.name = f"{op.type}_{len(self.graph.node)}"
+        node.metadata_props.add(key="graphopt.role", value=str(op.role))
+        if op.made_by:
+            node.metadata_props.add(key="graphopt.made_by", value=op.made_by)
+        self.graph.node.append(node)
+
+    def _read(self, variable: Variable | None) -> str:
+        if variable is None:
+            return ""
+        if isinstance(variable, Constant):
+            return self._constant(variable)
+        if id(variable) not in self.current:
+            raise VerifyError(f"{variable.name} is neither an input nor made by an op")
+        return self.current[id(variable)]
+
+    def _constant(self, constant: Constant) -> str:
+        if constant.name not in self.constants:
+            self.constants.add(constant.name)
+            self.graph.initializer.append(
+                onnx.numpy_helper.from_array(np.asarray(constant.value), constant.name)
+            )
+        return constant.name
+
+    def _write(self, variable: Variable | None, fed: set[int]) -> str:
+        if variable is None:
+            return ""
+        version = self.versions.get(id(variable), 0)
+        name = f"{variable.name}@{version}" if variable.persistable else variable.name
+        if id(variable) in fed:
+            return f"{variable.name}@UNUSED"  # the fed value wins over the computed one
+        self.versions[id(variable)] = version + 1
+        self.current[id(variable)] = name
+        return name
+
+    def _output(self, variable: Variable, wanted: str) -> str:
+        """The graph output of a variable's last value; one output serves every request for it."""
+        source = self._read(variable)
+        if source in self.outputs:
+            return self.outputs[source]
+        name = source
+        is_input = any(i.name == source for i in self.graph.input)
+        if is_input or isinstance(variable, Constant) or variable.persistable:
+            name = wanted if wanted != source else f"{source}@OUT"
+            self.graph.node.append(
+                onnx.NodeProto(op_type="Identity", name=f"out:{name}", input=[source], output=[name])
+            )
+        self.outputs[source] = name
+        self.graph.output.append(_value_info(name, variable.tensor_type))
+        return name
+
+    def _model(self) -> onnx.ModelProto:
+        opsets = [onnx.helper.make_opsetid("", self.program.opset)]
+        if self.functions.protos:
+            opsets.append(onnx.helper.make_opsetid(DOMAIN, 1))
+        return onnx.ModelProto(
+            ir_version=ir_version(self.program.opset),
+            producer_name="graphopt",
+            graph=self.graph,
+            opset_import=opsets,
+            functions=self.functions.protos,
+        )
+
+
+def ir_version(opset: int) -> int:
+    """The IR version of a file: 10, or what a newer opset demands."""
+    needed = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
+    return max(IR_VERSION, needed)
+
+
+def _value_info(name: str, tensor_type: TensorType) -> onnx.ValueInfoProto:
+    return onnx.ValueInfoProto(name=name, type=to_proto(tensor_type))
+
+
+def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its functions inlined: ``ai.onnx`` ops only."""
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def names_of(variables: Iterable[Variable]) -> tuple[str, ...]:
+    """The variables' names."""
+    return tuple(v.name for v in variables)

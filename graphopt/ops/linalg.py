@@ -1,0 +1,61 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from graphopt.ir.operator import Operator
+from graphopt.ir.tape import Tape
+from graphopt.ir.variable import Variable
+from graphopt.ops.cases import case
+from graphopt.ops.registry import Grads, gradient
+
+
+@gradient(
+    "Gemm",
+    cases=[
+        case(A=(2, 3), B=(3, 4), C=(4,)),
+        case(A=(3, 2), B=(4, 3), C=(2, 1), attrs={"transA": 1, "transB": 1, "alpha": 0.5}),
+        case(A=(2, 3), B=(3, 4), C=(), attrs={"beta": 2.0}),
+        case(A=(2, 3), B=(4, 3), attrs={"transB": 1}),
+    ],
+)
+def gemm(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = alpha A' B' + beta C        A': [i, k]   B': [k, j]   C: broadcasts to Y: [i, j]."""
+    A, B = op.operand("A"), op.operand("B")
+    ta, tb, alpha, beta = (op.attrs[k] for k in ("transA", "transB", "alpha", "beta"))
+    if ta:
+        dA = g.Gemm(B, dY, transA=tb, transB=1, alpha=alpha)  # [k, i]
+    else:
+        dA = g.Gemm(dY, B, transB=1 - tb, alpha=alpha)  # [i, k]
+    if tb:
+        dB = g.Gemm(dY, A, transA=1, transB=ta, alpha=alpha)  # [j, k]
+    else:
+        dB = g.Gemm(A, dY, transA=1 - ta, alpha=alpha)  # [k, j]
+    dC = dY if beta == 1 else g.Mul(dY, beta)
+    return {"A": dA, "B": dB, "C": dC}
+
+
+@gradient(
+    "MatMul",
+    cases=[
+        case(A=(2, 3), B=(3, 4)),
+        case(A=(5, 2, 3), B=(3, 4)),
+        case(A=(2, 3), B=(5, 3, 4)),
+        case(A=(2, 1, 2, 3), B=(4, 3, 2)),
+        case(A=(3,), B=(3,)),
+        case(A=(3,), B=(2, 3, 4)),
+        case(A=(2, 5, 3), B=(3,)),
+    ],
+)
+def matmul(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = A B        A: [*n, i, k]   B: [*n, k, j]   Y: [*n, i, j]; a vector has no i, or no j."""
+    A, B = op.operand("A"), op.operand("B")
+    row, column = A.ndim == 1, B.ndim == 1
+    A2 = g.Unsqueeze(A, [0]) if row else A  # [*n, i, k]
+    B2 = g.Unsqueeze(B, [1]) if column else B  # [*n, k, j]
+    if column:
+        dY = g.Unsqueeze(dY, [-1])
+    if row:
+        dY = g.Unsqueeze(dY, [-2])
+    dA = g.MatMul(dY, g.swap(B2))  # [*n, i, k]
+    dB = g.MatMul(g.swap(A2), dY)  # [*n, k, j]
+    return {"A": g.Squeeze(dA, [-2]) if row else dA, "B": g.Squeeze(dB, [-1]) if column else dB}

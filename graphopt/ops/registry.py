@@ -1,0 +1,189 @@
+"""The registry of cards: gradients, zero gradients and composites, keyed by onnx's own names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from graphopt.errors import VerifyError
+from graphopt.ir.operator import Operator, Role
+from graphopt.ir.program import Program
+from graphopt.ir.schema import Attr, AttrDef, Formal, OpDef, op_def, register_composite
+from graphopt.ir.tape import Tape
+from graphopt.ir.types import TensorType
+from graphopt.ir.variable import Variable
+from graphopt.ir.where import UNKNOWN
+from graphopt.ops.cases import Case
+
+Grad: TypeAlias = Variable | None
+Grads: TypeAlias = Mapping[str, "Grad | list[Grad]"]
+Updates: TypeAlias = Mapping[str, Variable]
+Rule: TypeAlias = Callable[..., Grads]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A primitive's gradient.
+
+    ``rule(g, op, dY, …)`` gets one gradient per formal output (None where the loss does not depend
+    on it) and returns one per differentiable formal input. ``twice`` is False where a second
+    derivative has no meaning at the sample points.
+    """
+
+    type: str
+    rule: Rule
+    cases: tuple[Case, ...]
+    nondiff: frozenset[str]
+    twice: bool
+
+    def gradients(self, g: Tape, op: Operator, results: Sequence[Grad]) -> list[Grad]:
+        """One gradient per operand of ``op``, in order; None where there is none."""
+        found = self.rule(g, op, *self._arguments(results))
+        names = {f.name for f in op.definition.inputs}
+        if set(found) | self.nondiff != names:
+            raise VerifyError(
+                f"the gradient rule of {self.type} returns {sorted(found)}, "
+                f"its differentiable inputs are {sorted(names - self.nondiff)}",
+                where=op.where,
+                fix="this is a bug in the card: please report it",
+            )
+        return _aligned(op, found)
+
+    def _arguments(self, results: Sequence[Grad]) -> Sequence[Grad]:
+        parameters = list(inspect.signature(self.rule).parameters.values())[2:]
+        if parameters and parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL:
+            return results
+        return [*results, *[None] * len(parameters)][: len(parameters)]
+
+
+def _aligned(op: Operator, found: Grads) -> list[Grad]:
+    grads: list[Grad] = []
+    for name, operands in op.definition.slots(op.inputs).items():
+        value = found.get(name)
+        grads += value if isinstance(value, list) else [value] * bool(operands)
+    return grads
+
+
+CARDS: dict[str, Card] = {}
+ZERO: dict[str, str] = {}
+
+
+def gradient(
+    type: str, *, cases: Sequence[Case], nondiff: Sequence[str] = (), twice: bool = True
+) -> Callable[[Rule], Rule]:
+    """Register the gradient rule of an ONNX op, with sample shapes that test it."""
+    formals = {f.name for f in op_def(type).inputs}
+    for case in cases:
+        _check_names(type, set(case.inputs) - formals, "case")
+    _check_names(type, set(nondiff) - formals, "nondiff")
+
+    def register(rule: Rule) -> Rule:
+        CARDS[type] = Card(type, rule, tuple(cases), frozenset(nondiff), twice)
+        return rule
+
+    return register
+
+
+def _check_names(type: str, unknown: set[str], what: str) -> None:
+    if unknown:
+        raise VerifyError(f"{type} has no formal inputs {sorted(unknown)} (in {what})")
+
+
+def zero_gradient(reason: str, *types: str) -> None:
+    """Ops whose derivative is zero, or whose results are not numbers that vary smoothly."""
+    for type in types:
+        op_def(type)
+        ZERO[type] = reason
+
+
+Body: TypeAlias = Callable[..., Updates]
+
+
+@dataclass(frozen=True)
+class Composite:
+    """An op of graphopt's own: one traced body gives its types, its lowering and its text.
+
+    The body's parameters after the tape are the formal inputs; keyword-only ones are attributes.
+    """
+
+    type: str
+    body: Body
+    cases: tuple[Case, ...]
+    updates: tuple[str, ...]
+
+    def trace(
+        self, types: Sequence[TensorType | None], attrs: Mapping[str, Attr]
+    ) -> tuple[Program, list[Variable | None], list[Variable]]:
+        """The body recorded on a Program of its own: the Program, its inputs and its results."""
+        program = Program()
+        block = program.global_block()
+        inputs: list[Variable | None] = []
+        for name, found in zip(self.input_names, types, strict=True):
+            if found is None:
+                inputs.append(None)
+                continue
+            variable = Variable(name, found, block=block, where=UNKNOWN, is_data=True)
+            block.add_var(variable)
+            inputs.append(variable)
+        found = self.body(Tape(block, role=Role.UPDATE), *inputs, **attrs)
+        return program, inputs, [found[name] for name in self.updates if name in found]
+
+    @property
+    def input_names(self) -> list[str]:
+        """The formal inputs."""
+        return [p.name for p in _positional(self.body)]
+
+
+COMPOSITES: dict[str, Composite] = {}
+
+
+def composite(
+    type: str, *, updates: Sequence[str], cases: Sequence[Case]
+) -> Callable[[Body], Body]:
+    """Register a composite. ``updates`` names the inputs it replaces, in the order of its results."""
+
+    def register(body: Body) -> Body:
+        card = Composite(type, body, tuple(cases), tuple(updates))
+        COMPOSITES[type] = card
+
+        def infer(
+            types: Sequence[TensorType | None], attrs: Mapping[str, Attr]
+        ) -> list[TensorType]:
+            padded = [*types, *[None] * (len(card.input_names) - len(types))]
+            return [v.tensor_type for v in card.trace(padded, attrs)[2]]
+
+        register_composite(
+            OpDef(
+                type=type,
+                domain="graphopt",
+                since=1,
+                inputs=tuple(
+                    Formal(p.name, type_str=p.name, optional=p.default is None)
+                    for p in _positional(body)
+                ),
+                outputs=tuple(Formal(name, type_str=name) for name in updates),
+                attributes=_attributes(body),
+                infer=infer,
+            )
+        )
+        return body
+
+    return register
+
+
+def _positional(body: Body) -> list[inspect.Parameter]:
+    parameters = list(inspect.signature(body).parameters.values())[1:]
+    return [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+
+def _attributes(body: Body) -> dict[str, AttrDef]:
+    kinds: dict[Any, str] = {"float": "FLOAT", "int": "INT", "bool": "INT"}
+    return {
+        p.name: AttrDef(
+            kinds[p.annotation], p.default is p.empty, None if p.default is p.empty else p.default
+        )
+        for p in inspect.signature(body).parameters.values()
+        if p.kind is p.KEYWORD_ONLY
+    }

@@ -1,0 +1,78 @@
+"""Builds a card's case as a Program, and evaluates Programs in float64 on the reference evaluator."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx.reference
+
+from graphopt.ir.program import Program
+from graphopt.ir.schema import op_def
+from graphopt.ir.variable import Variable
+from graphopt.onnxio.write import inlined, lower
+from graphopt.ops.cases import Case, Draw
+from graphopt.passes.prune import Prune, free_variables
+
+
+@dataclass
+class Built:
+    """A Program with one op, its fed operands with values, and its float results."""
+
+    program: Program
+    feeds: dict[str, np.ndarray]
+    wrt: list[Variable]
+    results: list[Variable]
+
+
+def build(type: str, case: Case, rng: np.random.Generator, *, symbolic: bool, dtype="f8") -> Built:
+    program = Program()
+    block = program.global_block()
+    feeds: dict[str, np.ndarray] = {}
+    wrt: list[Variable] = []
+
+    def operand(name, spec):
+        if spec is None:
+            return None
+        if isinstance(spec, list):
+            return [operand(f"{name}{k}", s) for k, s in enumerate(spec)]
+        if not isinstance(spec, Draw):
+            value = np.asarray(spec)
+            return program.constant(value.astype(dtype) if value.dtype.kind == "f" else value)
+        value = spec.sample(rng, spec.shape)
+        value = value.astype(dtype) if value.dtype.kind == "f" else value
+        shape = [None] * value.ndim if symbolic and spec.symbolic else list(value.shape)
+        variable = block.create_var(name, shape, value.dtype)
+        variable.is_data = True
+        feeds[name] = value
+        if variable.tensor_type.is_float:
+            wrt.append(variable)
+        return variable
+
+    operands = []
+    for formal in op_def(type).inputs:
+        found = operand(formal.name, case.inputs.get(formal.name))
+        operands += found if isinstance(found, list) else [found]
+    made = program.recorder().emit(type, *operands, outputs=case.results, **case.attrs)
+    results = [made] if case.results == 1 else list(made)
+    return Built(program, feeds, wrt, [r for r in results if r.tensor_type.is_float])
+
+
+def evaluate(program: Program, fetch: list[Variable], feeds: dict[str, np.ndarray]):
+    """The fetched values, and the model that gave them."""
+    names = tuple(v.name for v in fetch)
+    pruned = Prune(fetch=names).run(program)
+    block = pruned.global_block()
+    inputs = free_variables(pruned)
+    wanted = [pruned.constant(v.value) if hasattr(v, "value") else block.var(v.name) for v in fetch]
+    for v in wanted:
+        if not hasattr(v, "value") and not any(v is w for w in inputs) and not any(
+            v is w for op in block.ops for w in op.writes()
+        ):
+            inputs.append(v)
+    lowered = lower(pruned, inputs, wanted)
+    model = inlined(lowered.model)
+    onnx.checker.check_model(model, full_check=True)
+    session = onnx.reference.ReferenceEvaluator(model)
+    found = session.run(None, {v.name: feeds[v.name] for v in inputs})
+    by_name = dict(zip([o.name for o in model.graph.output], found, strict=True))
+    return [np.asarray(by_name[name]) for name in lowered.fetched], model
