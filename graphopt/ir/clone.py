@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def copy(program: Program, keep: Callable[[Operator], bool] = lambda op: True) -> Program:
     """A Program with the ops that ``keep`` chooses and the variables they and the user need."""
     new = type(program)()
-    new.random_seed = program.random_seed
+    new.random_seed, new.family = program.random_seed, program.family
     new.take_counters(program)
     for old in program.blocks[1:]:
         new.add_block(old.parent_idx)
@@ -62,7 +62,7 @@ def copy_variable(variable: Variable, program: Program) -> Variable:
 
 def copy_op(op: Operator, program: Program) -> Operator:
     """The same op over another Program's variables of the same names."""
-    return Operator(
+    new = Operator(
         op.definition,
         [None if v is None else _counterpart(v, program) for v in op.inputs],
         [None if v is None else _counterpart(v, program) for v in op.outputs],
@@ -71,6 +71,8 @@ def copy_op(op: Operator, program: Program) -> Operator:
         op.where,
         op.made_by,
     )
+    new.scope = op.scope
+    return new
 
 
 def _counterpart(variable: Variable, program: Program) -> Variable:

@@ -32,7 +32,7 @@ class Operator:
     An output that is persistable is assigned: from here on the variable has the new value.
     """
 
-    __slots__ = ("attrs", "block", "definition", "inputs", "made_by", "outputs", "role", "where")
+    __slots__ = ("attrs", "block", "definition", "inputs", "made_by", "outputs", "role", "scope", "where")
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Operator:
         self.role = role
         self.where = where
         self.made_by = made_by
+        self.scope = ""
         self.block: Block | None = None
 
     @property

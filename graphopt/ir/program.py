@@ -15,7 +15,7 @@ from graphopt.ir.schema import OPSET, Attr, Formal, Inferred, op_def
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import DTypeLike, TensorType, as_dtype
 from graphopt.ir.variable import Constant, Parameter, Variable
-from graphopt.ir.where import UNKNOWN, here
+from graphopt.ir.where import UNKNOWN, Where, here
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -37,9 +37,13 @@ class Program:
         self.version = 0
         self.opset = OPSET
         self.constants: dict[tuple[str, tuple[int, ...], bytes], Constant] = {}
+        self.family = object()  # shared by clones, in which equal names mean the same variable
         self._random_seed = 0
         self._taken: dict[str, int] = {}
         self._symbols = 0
+        self.equal_dims: dict[str, Where] = {}  # a fed dim, and the op that makes others equal it
+        self.scope = "/"  # see scoping.name_scope
+        self._scopes: set[str] = set()
 
     @property
     def random_seed(self) -> int:
@@ -127,6 +131,15 @@ class Program:
         self._taken[prefix] = number + 1
         return name
 
+    def unique_scope(self, outer: str, prefix: str) -> str:
+        """``prefix``, with a number if ``outer`` already has a scope of this name."""
+        name, number = prefix, 0
+        while outer + name in self._scopes:
+            number += 1
+            name = f"{prefix}_{number}"
+        self._scopes.add(outer + name)
+        return name
+
     def unused_name(self, name: str) -> str:
         """The name itself if it is free, else with a number."""
         return self.unique_name(name) if self.has_var(name) else name
@@ -151,6 +164,16 @@ class Program:
     def take_counters(self, other: Program) -> None:
         """Go on numbering names and symbols where ``other`` is."""
         self._symbols, self._taken, self.opset = other._symbols, dict(other._taken), other.opset
+        self.equal_dims = dict(other.equal_dims)
+
+    def rename_symbol(self, old: str, new: str, where: Where) -> None:
+        """Two dims turned out to be equal: one symbol stands for both from now on."""
+        self.equal_dims[new] = where
+        for variable in self.list_vars():
+            shape = variable.tensor_type.shape
+            if shape is not None and old in shape:
+                renamed = tuple(new if d == old else d for d in shape)
+                variable.tensor_type = TensorType(variable.dtype, renamed)
 
     def constant(self, value: np.ndarray) -> Constant:
         """The constant of this value: one per value and Program."""
@@ -260,6 +283,7 @@ class Block:
         for variable in op.writes():
             self._adopt(variable, op)
         op.block = self
+        op.scope = op.scope or self.program.scope
         self.ops.append(op)
         if op.definition.domain == "":
             self.program.opset = max(self.program.opset, op.definition.since)

@@ -16,6 +16,7 @@ from graphopt.errors import ArgumentError, DTypeError, GraphoptError, ShapeError
 from graphopt.ir import schema
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.schema import Attr, OpDef, op_def
+from graphopt.ir.symbols import unify_fed_dims
 from graphopt.ir.types import FLOATS, TensorType, to_onnx_dtype
 from graphopt.ir.variable import Constant, Variable
 from graphopt.ir.where import Where, at, here
@@ -65,6 +66,7 @@ class Tape:
         definition = op_def(type, self.program.opset)
         where = here()
         inputs = self._operands(definition, operands, where)
+        unify_fed_dims(self.program, definition.type, inputs, where)
         filled = _filled_attrs(definition, attrs, where)
         n_outputs = outputs if into is None else len(into)
         types = self._infer(definition, inputs, filled, n_outputs, where)
@@ -216,6 +218,22 @@ class Tape:
         else:
             target = self.shape_of(like)
         return typed(self.Reshape(x, target), like)
+
+    def dims(self, *parts: int | Variable) -> Variable:
+        """Dims, given as ints and i64 vectors, as one i64 vector: a constant where all are."""
+        vectors = [p if isinstance(p, Variable) else self.const([p]) for p in parts]
+        if all(isinstance(v, Constant) for v in vectors):
+            return self.const(np.concatenate([v.value for v in vectors]))  # type: ignore[attr-defined]
+        return self.Concat(*vectors, axis=0)  # type: ignore[no-any-return]
+
+    def reshape(self, x: Variable, *parts: int | Variable) -> Variable:
+        """x with dims given as ints (0 and -1 as ONNX reads them) and i64[1] variables."""
+        y: Variable = self.Reshape(x, self.dims(*parts))
+        if y.tensor_type.shape is None:
+            fresh = self.program.fresh_symbol
+            shape = tuple(p if isinstance(p, int) and p > 0 else fresh() for p in parts)
+            y.tensor_type = TensorType(y.dtype, shape)
+        return y
 
     def expand_like(self, x: Variable, like: Variable) -> Variable:
         """x broadcast to the shape of ``like``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,9 @@ class _Writer:
         self.functions = FunctionTable()
         self.current: dict[int, str] = {}
         self.versions: dict[int, int] = {}
+        self.writes = Counter(
+            id(v) for op in program.global_block().ops for v in op.writes() if v.persistable
+        )
         self.constants: set[str] = set()
         self.outputs: dict[str, str] = {}
 
@@ -74,8 +78,8 @@ class _Writer:
         fed = {id(v) for v in inputs if not v.persistable}
         for op in self.program.global_block().ops:
             self._node(op, fed)
-        fetched = tuple(self._output(v, v.name) for v in fetch)
-        next_state = {v.name: self._output(v, v.name + NEXT) for v in state}
+        fetched = tuple(self._output(v) for v in fetch)
+        next_state = {v.name: self._output(v) for v in state}
         return Lowered(self._model(), tuple(v.name for v in inputs), fetched, next_state)
 
     def _node(self, op: Operator, fed: set[int]) -> None:
@@ -86,7 +90,7 @@ class _Writer:
             if op.definition.schema is not None
             else self.functions.call(op, names, results)
         )
-        node.name = f"{op.type}_{len(self.graph.node)}"
+        node.name = f"{op.scope.lstrip('/')}{op.type}_{len(self.graph.node)}"
         node.metadata_props.add(key="graphopt.role", value=str(op.role))
         if op.made_by:
             node.metadata_props.add(key="graphopt.made_by", value=op.made_by)
@@ -112,25 +116,25 @@ class _Writer:
     def _write(self, variable: Variable | None, fed: set[int]) -> str:
         if variable is None:
             return ""
-        version = self.versions.get(id(variable), 0)
-        name = f"{variable.name}@{version}" if variable.persistable else variable.name
         if id(variable) in fed:
             return f"{variable.name}@UNUSED"  # the fed value wins over the computed one
-        self.versions[id(variable)] = version + 1
+        name = variable.name
+        if variable.persistable:
+            version = self.versions[id(variable)] = self.versions.get(id(variable), 0) + 1
+            name += NEXT if version == self.writes[id(variable)] else f"@{version}"
         self.current[id(variable)] = name
         return name
 
-    def _output(self, variable: Variable, wanted: str) -> str:
+    def _output(self, variable: Variable) -> str:
         """The graph output of a variable's last value; one output serves every request for it."""
         source = self._read(variable)
         if source in self.outputs:
             return self.outputs[source]
         name = source
-        is_input = any(i.name == source for i in self.graph.input)
-        if is_input or isinstance(variable, Constant) or variable.persistable:
-            name = wanted if wanted != source else f"{source}@OUT"
+        if isinstance(variable, Constant) or any(i.name == source for i in self.graph.input):
+            name = f"{variable.name}@OUT"  # an input or initializer cannot be an output
             self.graph.node.append(
-                onnx.NodeProto(op_type="Identity", name=f"out:{name}", input=[source], output=[name])
+                onnx.NodeProto(op_type="Identity", name=name, input=[source], output=[name])
             )
         self.outputs[source] = name
         self.graph.output.append(_value_info(name, variable.tensor_type))

@@ -14,9 +14,7 @@ from graphopt.passes.base import Pass
 
 @dataclass(frozen=True)
 class Prune(Pass):
-    """Keep the ops that ``fetch`` needs, cut at ``feed``.
-
-    Ops that assign persistable variables are kept if ``updates`` is true, and so is what they need.
+    """Keep the ops that ``fetch`` needs, cut at ``feed``, and those at the positions ``roots``.
 
     >>> from graphopt.ir.parse import parse
     >>> p = parse('''
@@ -33,12 +31,12 @@ class Prune(Pass):
 
     fetch: tuple[str, ...] = ()
     feed: tuple[str, ...] = ()
-    updates: bool = False
+    roots: tuple[int, ...] = ()
 
     def rewrite(self, program: Program) -> Program:
         """The kept ops as a new Program."""
-        block = program.global_block()
-        roots = [op for op in block.ops if self.updates and assigns_state(op)]
+        ops = program.global_block().ops
+        roots = [ops[k] for k in self.roots]
         kept = {id(op) for op in needed_ops(program, self.fetch, self.feed, roots)}
         return drop_unused(clone.copy(program, lambda op: id(op) in kept), keep=self.fetch)
 

@@ -1,10 +1,12 @@
 """Builds a card's case as a Program, and evaluates Programs in float64 on the reference evaluator."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnx.reference
+from onnx.reference.ops.op_erf import Erf
 
 from graphopt.ir.program import Program
 from graphopt.ir.schema import op_def
@@ -12,6 +14,9 @@ from graphopt.ir.variable import Variable
 from graphopt.onnxio.write import inlined, lower
 from graphopt.ops.cases import Case, Draw
 from graphopt.passes.prune import Prune, free_variables
+
+# onnx's reference Erf (1.23) rounds to float32 whatever the dtype, also inside the body of Gelu
+Erf._run = lambda self, x: (np.vectorize(math.erf, otypes=[x.dtype])(x),)  # type: ignore[method-assign]
 
 
 @dataclass
@@ -40,7 +45,8 @@ def build(type: str, case: Case, rng: np.random.Generator, *, symbolic: bool, dt
             return program.constant(value.astype(dtype) if value.dtype.kind == "f" else value)
         value = spec.sample(rng, spec.shape)
         value = value.astype(dtype) if value.dtype.kind == "f" else value
-        shape = [None] * value.ndim if symbolic and spec.symbolic else list(value.shape)
+        hidden = symbolic and spec.symbolic  # a dim of 1 stays: only it may be broadcast
+        shape = [None if hidden and d != 1 else d for d in value.shape]
         variable = block.create_var(name, shape, value.dtype)
         variable.is_data = True
         feeds[name] = value

@@ -1,0 +1,125 @@
+"""Gradient clipping, before regularization. Users find the classes as ``nn.ClipGradBy…``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from graphopt.errors import ArgumentError
+from graphopt.ir.operator import Role
+from graphopt.ir.tape import Tape
+from graphopt.ir.variable import Parameter, Variable
+from graphopt.ir.where import at
+
+Pairs = list[tuple[Parameter, Variable]]
+Clip = Callable[[Tape, Variable], Variable]
+
+
+class ClipGradBase:
+    """Base of the clip classes: a call maps (parameter, gradient) pairs to clipped pairs.
+
+    Pairs without a gradient are dropped. Gradients of parameters with ``need_clip=False`` pass
+    through, and do not count in a global norm.
+    """
+
+    def __call__(self, params_grads: Sequence[tuple[Parameter, Variable | None]]) -> Pairs:
+        """Record the clipping ops."""
+        pairs = [(p, grad) for p, grad in params_grads if grad is not None]
+        chosen = [(p, grad) for p, grad in pairs if p.need_clip]
+        if not chosen:
+            return pairs
+        g = Tape(chosen[0][0].block, role=Role.CLIP, made_by="clip")
+        clip = self.clipper(g, [grad for _, grad in chosen])
+        return [(p, _clipped(g, p, grad, clip) if p.need_clip else grad) for p, grad in pairs]
+
+    def clipper(self, g: Tape, grads: Sequence[Variable]) -> Clip:
+        """The function that clips one gradient; ``grads`` are all that are clipped together."""
+        raise NotImplementedError
+
+
+def _clipped(g: Tape, parameter: Parameter, grad: Variable, clip: Clip) -> Variable:
+    with at(parameter.where):
+        return clip(g, grad)
+
+
+class ClipGradByValue(ClipGradBase):
+    """Every element into [min, max]; ``min`` is -max where it is not given.
+
+    Raises:
+        ArgumentError: max is not positive and min is not given, or min > max.
+    """
+
+    def __init__(self, max: float, min: float | None = None) -> None:
+        if min is None:
+            if max <= 0:
+                raise ArgumentError(f"ClipGradByValue: max must be positive, not {max}")
+            min = -max
+        if min > max:
+            raise ArgumentError(f"ClipGradByValue: min {min} is above max {max}")
+        self.max, self.min = float(max), float(min)
+
+    def clipper(self, g: Tape, grads: Sequence[Variable]) -> Clip:
+        """Clip to the bounds."""
+        return lambda g, grad: g.Clip(grad, self.min, self.max)
+
+    def __str__(self) -> str:
+        return f"Clip Gradient By Value, min = {self.min:f}, max={self.max:f}"
+
+
+class ClipGradByNorm(ClipGradBase):
+    """Each gradient g by its own 2-norm: g clip_norm / max(norm(g), clip_norm).
+
+    Raises:
+        ArgumentError: clip_norm is not positive.
+    """
+
+    def __init__(self, clip_norm: float) -> None:
+        if clip_norm <= 0:
+            raise ArgumentError(f"ClipGradByNorm: clip_norm must be positive, not {clip_norm}")
+        self.clip_norm = float(clip_norm)
+
+    def clipper(self, g: Tape, grads: Sequence[Variable]) -> Clip:
+        """Scale by the gradient's own norm."""
+
+        def clip(g: Tape, grad: Variable) -> Variable:
+            return _scaled(g, grad, g.Sqrt(_sum_of_squares(g, grad)), self.clip_norm)
+
+        return clip
+
+    def __str__(self) -> str:
+        return f"Gradient Clip By Norm, clip_norm={self.clip_norm:f}"
+
+
+class ClipGradByGlobalNorm(ClipGradBase):
+    """All gradients by their common 2-norm G: g clip_norm / max(G, clip_norm).
+
+    The norm is taken in float32 (float64 where a gradient is). ``auto_skip_clip`` is accepted for
+    Paddle's sake: the numbers are the same with and without it.
+    """
+
+    def __init__(
+        self, clip_norm: float, group_name: str = "default_group", auto_skip_clip: bool = False
+    ) -> None:
+        self.clip_norm = float(clip_norm)
+        self.group_name = group_name
+        self.auto_skip_clip = auto_skip_clip
+
+    def clipper(self, g: Tape, grads: Sequence[Variable]) -> Clip:
+        """Scale by the norm of all gradients together."""
+        wide = max((np.dtype("f4"), *(v.dtype for v in grads)), key=lambda d: d.itemsize)
+        squares = [g.cast(_sum_of_squares(g, grad), wide) for grad in grads]
+        norm = g.Sqrt(squares[0] if len(squares) == 1 else g.Sum(*squares))
+        return lambda g, grad: _scaled(g, grad, norm, self.clip_norm)
+
+    def __str__(self) -> str:
+        return f"Gradient Clip By GlobalNorm, global_norm={self.clip_norm:f}"
+
+
+def _sum_of_squares(g: Tape, grad: Variable) -> Variable:
+    return g.ReduceSumSquare(grad, keepdims=0)  # type: ignore[no-any-return]
+
+
+def _scaled(g: Tape, grad: Variable, norm: Variable, clip_norm: float) -> Variable:
+    factor = g.Div(clip_norm, g.Max(norm, clip_norm))
+    return g.Mul(grad, g.cast(factor, grad.dtype))  # type: ignore[no-any-return]

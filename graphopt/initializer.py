@@ -1,0 +1,238 @@
+"""Initializers: ops of the startup Program. Users find the classes as ``nn.initializer``.
+
+Every class is called as ``initializer(variable, block)`` and assigns ``variable`` in the block of
+a startup Program. Fans: a 2-D weight is [in, out]; a longer one is [out, in, *kernel].
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ShapeError
+from graphopt.ir.program import Block
+from graphopt.ir.tape import Tape
+from graphopt.ir.types import to_onnx_dtype
+from graphopt.ir.variable import Variable
+from graphopt.scoping import next_seed
+
+GAINS = {
+    "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "linear": 1.0, "relu": math.sqrt(2.0),
+    "selu": 0.75, "sigmoid": 1.0, "tanh": 5.0 / 3.0,
+}  # fmt: skip
+
+
+class Initializer:
+    """Base of the initializers."""
+
+    def __call__(self, variable: Variable, block: Block) -> None:
+        """Record the ops that give ``variable`` its first value."""
+        self.assign(Tape(block), variable, tuple(map(int, variable.shape)))
+
+    def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
+        """Assign w, of the given shape."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{k}={v!r}" for k, v in vars(self).items())
+        return f"{type(self).__name__}({fields})"
+
+
+class Constant(Initializer):
+    """Every element the same."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        self.value = value
+
+    def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
+        """ConstantOfShape."""
+        value = np.array([self.value]).astype(w.dtype)
+        g.emit("ConstantOfShape", np.array(shape, np.int64), value=value, into=[w])
+
+
+class Assign(Initializer):
+    """A given array (or nested list) of the variable's shape.
+
+    Raises:
+        ShapeError: when called for a variable of another shape.
+    """
+
+    def __init__(self, value: object) -> None:
+        self.value = np.asarray(value)
+
+    def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
+        """Identity of a constant."""
+        if self.value.shape != shape:
+            raise ShapeError(
+                f"Assign: the array does not have the shape of {w.name}",
+                operands=[(w.name, w.tensor_type), ("array", list(self.value.shape))],
+                where=w.where,
+            )
+        g.emit("Identity", g.const(self.value, w.dtype), into=[w])
+
+
+class Normal(Initializer):
+    """Gaussian with the given mean and standard deviation."""
+
+    def __init__(self, mean: float = 0.0, std: float = 1.0, *, seed: int = 0) -> None:
+        self.mean, self.std, self.seed = mean, std, seed
+
+    def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
+        """RandomNormal."""
+        g.emit(
+            "RandomNormal",
+            mean=float(self.mean),
+            scale=float(self.std),
+            shape=list(shape),
+            dtype=to_onnx_dtype(w.dtype),
+            seed=next_seed(g.program, self.seed),
+            into=[w],
+        )
+
+
+class Uniform(Initializer):
+    """Uniform in [low, high)."""
+
+    def __init__(self, low: float = -1.0, high: float = 1.0, *, seed: int = 0) -> None:
+        if low > high:
+            raise ArgumentError(f"Uniform: low {low} is above high {high}")
+        self.low, self.high, self.seed = low, high, seed
+
+    def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
+        """RandomUniform."""
+        g.emit("RandomUniform", **_uniform(g, w, shape, self.low, self.high, self.seed), into=[w])
+
+
+def _uniform(
+    g: Tape, w: Variable, shape: tuple[int, ...], low: float, high: float, seed: int
+) -> dict[str, object]:
+    return {
+        "low": float(low),
+        "high": float(high),
+        "shape": list(shape),
+        "dtype": to_onnx_dtype(w.dtype),
+        "seed": next_seed(g.program, seed),
+    }
+
+
+class TruncatedNormal(Initializer):
+    """Gaussian, cut at ``a`` and ``b`` standard deviations from the mean.
+
+    Drawn by inverting the distribution function: z = √2 erf⁻¹(u) with u uniform.
+    """
+
+    def __init__(
+        self, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, *, seed: int = 0
+    ) -> None:
+        if a >= b:
+            raise ArgumentError(f"TruncatedNormal: a {a} must be below b {b}")
+        self.mean, self.std, self.a, self.b, self.seed = mean, std, a, b, seed
+
+    def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
+        """RandomUniform, then the inverse error function."""
+        low, high = (math.erf(bound / math.sqrt(2)) for bound in (self.a, self.b))
+        u = g.RandomUniform(**_uniform(g, w, shape, low, high, self.seed))
+        z = g.Clip(g.Mul(_erf_inverse(g, u), math.sqrt(2)), self.a, self.b)
+        g.emit("Add", g.Mul(z, self.std), self.mean, into=[w])
+
+
+def _erf_inverse(g: Tape, x: Variable) -> Variable:
+    """erf⁻¹(x) for |x| < 1: Winitzki's formula, then three Newton steps on erf(y) = x."""
+    a = 0.147
+    log = g.Log(g.Clip(g.Sub(1.0, g.Mul(x, x)), 1e-12, 1.0))
+    t = g.Add(g.Mul(log, 0.5), 2 / (math.pi * a))
+    y = g.Mul(g.Sign(x), g.Sqrt(g.Sub(g.Sqrt(g.Sub(g.Mul(t, t), g.Div(log, a))), t)))
+    for _ in range(3):
+        slope = g.Mul(g.Exp(g.Neg(g.Mul(y, y))), 2 / math.sqrt(math.pi))
+        y = g.Sub(y, g.Div(g.Sub(g.Erf(y), x), slope))
+    return y  # type: ignore[no-any-return]
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Fan-in and fan-out of a weight.
+
+    >>> fans((64, 10)), fans((16, 3, 5, 5))
+    ((64, 10), (75, 400))
+    """
+    if len(shape) < 2:
+        size = shape[0] if shape else 1
+        return size, size
+    if len(shape) == 2:
+        return shape[0], shape[1]
+    kernel = math.prod(shape[2:])
+    return shape[1] * kernel, shape[0] * kernel
+
+
+class _Xavier(Initializer):
+    def __init__(
+        self, fan_in: float | None = None, fan_out: float | None = None, gain: float = 1.0,
+        *, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.fan_in, self.fan_out, self.gain, self.seed = fan_in, fan_out, gain, seed
+
+    def std(self, shape: tuple[int, ...]) -> float:
+        found_in, found_out = fans(shape)
+        fan_in = found_in if self.fan_in is None else self.fan_in
+        fan_out = found_out if self.fan_out is None else self.fan_out
+        return self.gain * math.sqrt(2.0 / (fan_in + fan_out))
+
+
+class XavierUniform(_Xavier):
+    """U(-a, a) with a = gain √(6 / (fan_in + fan_out)). Glorot, Bengio, 2010."""
+
+    def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
+        """RandomUniform."""
+        limit = math.sqrt(3.0) * self.std(shape)
+        Uniform(-limit, limit, seed=self.seed).assign(g, w, shape)
+
+
+class XavierNormal(_Xavier):
+    """N(0, σ²) with σ = gain √(2 / (fan_in + fan_out)). Glorot, Bengio, 2010."""
+
+    def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
+        """RandomNormal."""
+        Normal(0.0, self.std(shape), seed=self.seed).assign(g, w, shape)
+
+
+class _Kaiming(Initializer):
+    def __init__(
+        self,
+        fan_in: float | None = None,
+        negative_slope: float = 0.0,
+        nonlinearity: str = "relu",
+        mode: str = "fan_in",
+        *,
+        seed: int = 0,
+    ) -> None:
+        if nonlinearity not in (*GAINS, "leaky_relu"):
+            raise ArgumentError(
+                f"no gain is known for {nonlinearity!r}", fix=f"use one of {sorted(GAINS)}"
+            )
+        if mode not in ("fan_in", "fan_out"):
+            raise ArgumentError(f"mode must be 'fan_in' or 'fan_out', not {mode!r}")
+        self.fan_in, self.negative_slope, self.nonlinearity = fan_in, negative_slope, nonlinearity
+        self.mode, self.seed = mode, seed
+
+    def std(self, shape: tuple[int, ...]) -> float:
+        found_in, found_out = fans(shape)
+        fan = found_out if self.mode == "fan_out" else (self.fan_in or found_in)
+        gain = GAINS.get(self.nonlinearity) or math.sqrt(2.0 / (1.0 + self.negative_slope**2))
+        return gain / math.sqrt(fan)
+
+
+class KaimingUniform(_Kaiming):
+    """U(-a, a) with a = gain √(3 / fan). He, Zhang, Ren, Sun, 2015."""
+
+    def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
+        """RandomUniform."""
+        limit = math.sqrt(3.0) * self.std(shape)
+        Uniform(-limit, limit, seed=self.seed).assign(g, w, shape)
+
+
+class KaimingNormal(_Kaiming):
+    """N(0, σ²) with σ = gain / √fan. He, Zhang, Ren, Sun, 2015."""
+
+    def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
+        """RandomNormal."""
+        Normal(0.0, self.std(shape), seed=self.seed).assign(g, w, shape)

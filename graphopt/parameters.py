@@ -1,0 +1,200 @@
+"""Parameters and persistable variables: in the main Program, with their first value in startup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphopt.errors import ArgumentError, ArgumentTypeError, ShapeError
+from graphopt.initializer import Constant, Initializer, XavierUniform
+from graphopt.ir.program import Program, declared_type
+from graphopt.ir.types import DTypeLike, TensorType
+from graphopt.ir.variable import Parameter, Variable
+from graphopt.ir.where import here
+from graphopt.regularizer import WeightDecayRegularizer
+from graphopt.scoping import default_main_program, default_startup_program
+
+
+class ParamAttr:
+    """How a parameter is named, initialized and trained.
+
+    ``learning_rate`` multiplies the optimizer's rate; ``regularizer`` wins over the optimizer's;
+    ``need_clip=False`` keeps the gradient out of clipping; ``trainable=False`` freezes it.
+
+    Raises:
+        ArgumentTypeError: a field of the wrong type.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        initializer: Initializer | None = None,
+        learning_rate: float = 1.0,
+        regularizer: WeightDecayRegularizer | None = None,
+        trainable: bool = True,
+        do_model_average: bool = True,
+        need_clip: bool = True,
+    ) -> None:
+        _check("name", name, str, optional=True)
+        _check("initializer", initializer, Initializer, optional=True)
+        _check("learning_rate", learning_rate, (int, float))
+        _check("regularizer", regularizer, WeightDecayRegularizer, optional=True)
+        _check("trainable", trainable, bool)
+        _check("do_model_average", do_model_average, bool)
+        _check("need_clip", need_clip, bool)
+        self.name = name
+        self.initializer = initializer
+        self.learning_rate = float(learning_rate)
+        self.regularizer = regularizer
+        self.trainable = trainable
+        self.do_model_average = do_model_average
+        self.need_clip = need_clip
+
+
+def _check(
+    field: str, value: object, kind: type | tuple[type, ...], *, optional: bool = False
+) -> None:
+    if (optional and value is None) or isinstance(value, kind):
+        return
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    expected = " or ".join(k.__name__ for k in kinds)
+    raise ArgumentTypeError(f"ParamAttr: {field} must be {expected}, not {type(value).__name__}")
+
+
+AttrLike = ParamAttr | str | Initializer | None
+
+
+def as_param_attr(attr: AttrLike) -> ParamAttr:
+    """A ParamAttr from what users may give in its place: None, a name or an initializer."""
+    if attr is None:
+        return ParamAttr()
+    if isinstance(attr, str):
+        return ParamAttr(name=attr)
+    if isinstance(attr, Initializer):
+        return ParamAttr(initializer=attr)
+    if isinstance(attr, ParamAttr):
+        return attr
+    raise ArgumentTypeError(
+        f"a parameter's attr is a ParamAttr, a name or an initializer, not {type(attr).__name__}"
+    )
+
+
+def create_parameter(
+    shape: Sequence[int],
+    dtype: DTypeLike = "float32",
+    name: str | None = None,
+    attr: AttrLike = None,
+    is_bias: bool = False,
+    default_initializer: Initializer | None = None,
+    *,
+    prefix: str = "create_parameter",
+) -> Parameter:
+    """A parameter of the default main Program, initialized by the default startup Program.
+
+    Without a name it is ``<prefix>_0.w_0`` (``.b_0`` for a bias). Without an initializer it is
+    XavierUniform, zeros for a bias. A name that is taken gives the same parameter again.
+
+    Raises:
+        ShapeError: the name is taken by a parameter of another shape.
+        ArgumentError: a dim of the shape is not known.
+    """
+    attr = as_param_attr(attr)
+    main, startup = default_main_program(), default_startup_program()
+    tensor_type = declared_type(main, list(shape), dtype)
+    if not tensor_type.is_static:
+        raise ArgumentError(
+            f"a parameter needs a shape of ints, not {list(shape)}",
+            where=here(),
+            fix="give the dims that the weight depends on in static.data",
+        )
+    name = attr.name or name or parameter_name(main, prefix, "b" if is_bias else "w")
+    if main.global_block().has_var(name):
+        return _shared(main.global_block().var(name), tensor_type)
+    parameter = Parameter(
+        name,
+        tensor_type,
+        block=main.global_block(),
+        where=here(),
+        trainable=attr.trainable,
+        learning_rate=attr.learning_rate,
+        regularizer=attr.regularizer,
+        need_clip=attr.need_clip,
+    )
+    main.global_block().add_var(parameter)
+    fallback = default_initializer or (Constant(0.0) if is_bias else XavierUniform())
+    initialize(parameter, attr.initializer or fallback, startup)
+    return parameter
+
+
+def parameter_name(program: Program, prefix: str, kind: str) -> str:
+    """``linear_0.w_0`` for a layer's name ``linear_0`` (or a bare prefix, which is numbered)."""
+    layer = prefix if prefix[-1:].isdigit() else program.unique_name(prefix)
+    return program.unique_name(f"{layer}.{kind}")
+
+
+def _shared(existing: Variable, tensor_type: TensorType) -> Parameter:
+    if isinstance(existing, Parameter) and existing.tensor_type == tensor_type:
+        return existing
+    raise ShapeError(
+        f"{existing.name} is taken by a variable of another kind or shape",
+        operands=[("existing", existing.tensor_type), ("new", tensor_type)],
+        where=existing.where,
+        fix="give the new parameter another name",
+    )
+
+
+def initialize(variable: Variable, initializer: Initializer, startup: Program) -> None:
+    """Record in ``startup`` the ops that give a persistable variable its first value."""
+    block = startup.global_block()
+    if block.has_var(variable.name):
+        if block.vars[variable.name].tensor_type != variable.tensor_type:
+            raise ShapeError(
+                f"the startup Program initializes {variable.name} with another type",
+                operands=[
+                    ("startup", block.vars[variable.name].tensor_type),
+                    ("main", variable.tensor_type),
+                ],
+                where=variable.where,
+                fix="use a startup Program of its own for each main Program",
+            )
+        twin = block.vars[variable.name]
+    else:
+        twin = Variable(
+            variable.name, variable.tensor_type, block=block, where=variable.where, persistable=True
+        )
+        block.add_var(twin)
+    initializer(twin, block)
+
+
+def create_state(
+    main: Program, startup: Program, name: str, tensor_type: TensorType, initializer: Initializer
+) -> Variable:
+    """A persistable variable that is not a parameter: optimizer state, running statistics."""
+    variable = Variable(
+        name,
+        tensor_type,
+        block=main.global_block(),
+        where=here(),
+        persistable=True,
+        stop_gradient=True,
+    )
+    main.global_block().add_var(variable)
+    initialize(variable, initializer, startup)
+    return variable
+
+
+def create_global_var(
+    shape: Sequence[int],
+    value: float,
+    dtype: DTypeLike,
+    persistable: bool = False,
+    force_cpu: bool = False,
+    name: str | None = None,
+) -> Variable:
+    """A variable of the main Program that startup fills with ``value``.
+
+    It keeps its value between runs; ``persistable`` and ``force_cpu`` are accepted as in Paddle.
+    """
+    main = default_main_program()
+    tensor_type = declared_type(main, list(shape), dtype)
+    name = name or main.unique_name("global_var")
+    return create_state(main, default_startup_program(), name, tensor_type, Constant(value))

@@ -1,0 +1,72 @@
+"""Weight decay: what is added to a parameter's gradient."""
+
+from __future__ import annotations
+
+from graphopt.errors import ArgumentError, ArgumentTypeError
+from graphopt.ir.tape import Tape
+from graphopt.ir.variable import Parameter, Variable
+
+
+class WeightDecayRegularizer:
+    """Base of the regularizers: ``decay`` records the gradient of the penalty."""
+
+    def __init__(self, coeff: float) -> None:
+        if coeff is None:
+            raise ArgumentError(f"{type(self).__name__} needs a coefficient", fix="e.g. 1e-4")
+        self.coeff = float(coeff)
+
+    def decay(self, g: Tape, parameter: Parameter) -> Variable:
+        """The gradient of the penalty for ``parameter``."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}, coeff={self.coeff:f}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.coeff!r})"
+
+
+class L1Decay(WeightDecayRegularizer):
+    """Penalty coeff sum |w|: adds coeff sign(w), with sign(0) = 0.
+
+    >>> str(L1Decay(0.1))
+    'L1Decay, coeff=0.100000'
+    """
+
+    def __init__(self, coeff: float = 0.0) -> None:
+        super().__init__(coeff)
+
+    def decay(self, g: Tape, parameter: Parameter) -> Variable:
+        """Coeff sign(w)."""
+        return g.Mul(g.Sign(parameter), self.coeff)  # type: ignore[no-any-return]
+
+
+class L2Decay(WeightDecayRegularizer):
+    """Penalty coeff/2 sum w²: adds coeff w.
+
+    >>> str(L2Decay(0.3))
+    'L2Decay, coeff=0.300000'
+    """
+
+    def __init__(self, coeff: float = 0.0) -> None:
+        super().__init__(coeff)
+
+    def decay(self, g: Tape, parameter: Parameter) -> Variable:
+        """Coeff w."""
+        return g.Mul(parameter, self.coeff)  # type: ignore[no-any-return]
+
+
+def as_regularizer(value: object) -> WeightDecayRegularizer | None:
+    """None, a regularizer, or a number: L2.
+
+    Raises:
+        ArgumentTypeError: anything else ("Unknown regularization type").
+    """
+    if value is None or isinstance(value, WeightDecayRegularizer):
+        return value
+    if isinstance(value, (int, float)):
+        return L2Decay(float(value))
+    raise ArgumentTypeError(
+        f"unknown regularization type {type(value).__name__}",
+        fix="pass a float (L2), L1Decay(coeff) or L2Decay(coeff)",
+    )

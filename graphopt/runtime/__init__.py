@@ -1,0 +1,1 @@
+"""RUN: executor, scope and the only door to onnxruntime."""

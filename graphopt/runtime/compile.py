@@ -1,0 +1,156 @@
+"""A request compiled: the pruned Program, its session, and what goes in and comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from graphopt.errors import FeedError, MissingFeedError, UninitializedError
+from graphopt.ir.program import Program
+from graphopt.ir.types import dtype_text, fits
+from graphopt.ir.variable import Constant, Variable
+from graphopt.onnxio.write import Lowered, lower
+from graphopt.passes.prune import Prune, assigns_state, free_variables
+from graphopt.runtime.explain import explained
+from graphopt.runtime.place import Place
+from graphopt.runtime.request import Request
+from graphopt.runtime.scope import Scope
+from graphopt.runtime.session import Session, Value, empty, to_device, to_numpy
+
+
+class Plan:
+    """What a request needs: the pruned Program, its inputs, and the state it assigns."""
+
+    def __init__(self, program: Program, request: Request, fed: Sequence[str]) -> None:
+        ops = program.global_block().ops
+        chosen = {id(op) for op in request.roots}
+        roots = tuple(
+            k
+            for k, op in enumerate(ops)
+            if id(op) in chosen or (request.updates == "all" and assigns_state(op))
+        )
+        names = tuple(v.name for v in request.fetch)
+        self.program = Prune(fetch=names, feed=tuple(fed), roots=roots).run(program)
+        block = self.program.global_block()
+        self.fetch = [
+            self.program.constant(v.value) if isinstance(v, Constant) else block.var(v.name)
+            for v in request.fetch
+        ]
+        assigned = {id(v): v for op in block.ops for v in op.writes() if v.persistable}
+        self.state = list(assigned.values()) if request.updates != "none" else []
+        self.inputs = self._inputs(fed)
+
+    def _inputs(self, fed: Sequence[str]) -> list[Variable]:
+        """Variables with no op above their use, then the fetched ones that no op makes."""
+        block = self.program.global_block()
+        made = {id(v) for op in block.ops for v in op.writes()}
+        inputs = {id(v): v for v in free_variables(self.program)}
+        for name in fed:
+            if name in block.vars and id(block.vars[name]) in made:
+                inputs.setdefault(id(block.vars[name]), block.vars[name])
+        for v in self.fetch:
+            if id(v) not in made and not isinstance(v, Constant):
+                inputs.setdefault(id(v), v)
+        return list(inputs.values())
+
+    def lower(self) -> Lowered:
+        """The ONNX model."""
+        return lower(self.program, self.inputs, self.fetch, self.state)
+
+
+class CompiledProgram:
+    """A plan loaded into onnxruntime, ready to run many times."""
+
+    def __init__(self, plan: Plan, place: Place) -> None:
+        self.plan = plan
+        self.place = place
+        lowered = plan.lower()
+        self.fetched = lowered.fetched
+        self.next_state = lowered.next_state
+        self.outputs = tuple(o.name for o in lowered.model.graph.output)
+        self.state_of = {output: name for name, output in self.next_state.items()}
+        self.feeds = [v for v in plan.inputs if not v.persistable]
+        self.reads = [v for v in plan.inputs if v.persistable]
+        names = [node.name for node in lowered.model.graph.node]
+        self.ops = dict(zip(names, plan.program.global_block().ops, strict=False))
+        try:
+            self.session = Session(lowered.model, place)
+        except RuntimeError as error:
+            raise explained(error, self.ops, {}, "loading") from error
+
+    def run(self, feeds: Mapping[str, np.ndarray], scope: Scope) -> list[Value]:
+        """The fetched values; the scope gets the new state only if the run has succeeded."""
+        inputs = {v.name: self._fed(v, feeds) for v in self.feeds}
+        inputs.update((v.name, self._state(v, scope)) for v in self.reads)
+        targets = {name: self._target(name, scope) for name in self.outputs}
+        try:
+            found = self.session.run(inputs, targets)
+        except RuntimeError as error:
+            raise explained(error, self.ops, feeds, "running") from error
+        by_output = dict(zip(self.outputs, found, strict=True))
+        fetched = [self._own(name, by_output[name]) for name in self.fetched]
+        scope.commit({name: by_output[out] for name, out in self.next_state.items()})
+        return fetched
+
+    def _own(self, output: str, value: Value) -> Value:
+        """A fetched value that later steps do not write to."""
+        return to_device(to_numpy(value), self.place) if output in self.state_of else value
+
+    def _fed(self, v: Variable, feeds: Mapping[str, np.ndarray]) -> Value:
+        if v.name not in feeds:
+            raise MissingFeedError(
+                f"{v.name} is needed and not fed",
+                operands=[(v.name, v.tensor_type)],
+                where=v.where,
+                fix=f"add {v.name!r} to feed, or run a Program that does not need it "
+                "(program.clone(for_test=True), or fetch less)",
+            )
+        return to_device(feeds[v.name], self.place)
+
+    def _state(self, v: Variable, scope: Scope) -> Value:
+        value = scope.values.get(v.name)
+        if value is None:
+            raise UninitializedError(
+                f"{v.name} has no value yet",
+                operands=[(v.name, v.tensor_type)],
+                where=v.where,
+                fix="run the startup Program first: exe.run(startup_program)",
+            )
+        if value.device_name() != self.place.device:
+            value = scope.values[v.name] = to_device(to_numpy(value), self.place)
+        _check_state(v, value)
+        return value
+
+    def _target(self, output: str, scope: Scope) -> Value | None:
+        """The spare buffer that a next state is written to."""
+        name = self.state_of.get(output)
+        if name is None:
+            return None
+        variable = self.plan.program.global_block().vars[name]
+        if not variable.tensor_type.is_static:
+            return None
+        spare = scope.spares.pop(name, None)
+        if spare is not None and spare.device_name() == self.place.device:
+            _check_state(variable, spare)
+            return spare
+        return empty(variable.shape, variable.dtype, self.place)
+
+
+def _check_state(v: Variable, value: Value) -> None:
+    if f"tensor({_ORT_NAMES.get(v.dtype.name, v.dtype.name)})" == value.data_type() and fits(
+        value.shape(), v.tensor_type.shape
+    ):
+        return
+    raise FeedError(
+        f"the scope holds {v.name} with another type than the Program's",
+        operands=[
+            ("declared", v.tensor_type),
+            ("in the scope", f"{value.data_type()} {value.shape()}"),
+        ],
+        where=v.where,
+        fix=f"set it to an array of {dtype_text(v.dtype)}{list(v.tensor_type.shape or ())}",
+    )
+
+
+_ORT_NAMES = {"float32": "float", "float64": "double"}

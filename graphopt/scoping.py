@@ -1,0 +1,115 @@
+"""WHERE: which Program is being recorded, and the seeds of what is recorded into it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ArgumentTypeError
+from graphopt.ir.program import Program
+from graphopt.ir.tape import Tape
+from graphopt.ir.variable import Variable
+
+_programs: list[tuple[Program, Program]] = [(Program(), Program())]
+_generator: list[np.random.Generator] = [np.random.default_rng()]
+
+
+def default_main_program() -> Program:
+    """The Program that is being recorded: the innermost guard's, else the process's own."""
+    return _programs[-1][0]
+
+
+def default_startup_program() -> Program:
+    """The Program that gives the recorded Program's state its first values."""
+    return _programs[-1][1]
+
+
+@contextmanager
+def program_guard(main_program: Program, startup_program: Program | None = None) -> Iterator[None]:
+    """Record into ``main_program``, and initializers into ``startup_program``.
+
+    >>> main, startup = Program(), Program()
+    >>> with program_guard(main, startup):
+    ...     default_main_program() is main
+    True
+
+    Raises:
+        ArgumentTypeError: an argument is not a Program.
+    """
+    startup = default_startup_program() if startup_program is None else startup_program
+    for name, value in (("main_program", main_program), ("startup_program", startup)):
+        if not isinstance(value, Program):
+            raise ArgumentTypeError(
+                f"program_guard: {name} must be a Program, not {type(value).__name__}"
+            )
+    _programs.append((main_program, startup))
+    try:
+        yield
+    finally:
+        _programs.pop()
+
+
+@contextmanager
+def name_scope(prefix: str | None = None) -> Iterator[None]:
+    """Ops recorded inside carry the scope, so that exported nodes are named ``/prefix/…``.
+
+    Raises:
+        ArgumentError: an empty prefix.
+    """
+    if not prefix:
+        raise ArgumentError("name_scope needs a prefix that is not empty", fix="e.g. 'encoder'")
+    program = default_main_program()
+    outer = program.scope
+    program.scope = f"{outer}{program.unique_scope(outer, prefix)}/"
+    try:
+        yield
+    finally:
+        program.scope = outer
+
+
+def recorder(*values: object) -> Tape:
+    """A tape on the Program of the Variables among ``values``, else on the default main Program.
+
+    Raises:
+        ArgumentError: the Variables belong to different Programs.
+    """
+    variables = [v for v in values if isinstance(v, Variable)]
+    if not variables:
+        return default_main_program().recorder()
+    program = variables[0].program
+    for v in variables[1:]:
+        if v.program is not program:
+            raise ArgumentError(
+                f"{variables[0].name} and {v.name} belong to different Programs",
+                operands=[(w.name, w.tensor_type) for w in (variables[0], v)],
+                where=v.where,
+                fix="record both under one program_guard",
+            )
+    return program.recorder()
+
+
+def seed(value: int) -> None:
+    """Fix the seeds of initializers and random ops that are recorded from now on.
+
+    Raises:
+        ArgumentTypeError: the seed is not an int.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ArgumentTypeError(f"a seed is an int, not {value!r}")
+    _generator[0] = np.random.default_rng(int(value))
+
+
+def next_seed(program: Program, own: int = 0) -> float:
+    """The seed of the next random op: its own, else one fixed by ``program.random_seed``, else any.
+
+    A float, as ONNX's random ops take it; below 2^24, so that it is exact.
+    """
+    if own:
+        return float(own % 2**24)
+    if program.random_seed:
+        position = sum(len(block.ops) for block in program.blocks)
+        return float(zlib.crc32(f"{program.random_seed} {position}".encode()) % 2**24)
+    return float(_generator[0].integers(1, 2**24))

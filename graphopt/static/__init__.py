@@ -1,0 +1,52 @@
+"""SAY: ``paddle.static``'s names."""
+
+from graphopt.ir.program import Block, Program
+from graphopt.ir.variable import Parameter, Variable
+from graphopt.parameters import create_global_var, create_parameter
+from graphopt.runtime.executor import Executor
+from graphopt.runtime.place import CPUPlace, CUDAPlace
+from graphopt.runtime.scope import Scope, global_scope, scope_guard
+from graphopt.scoping import (
+    default_main_program,
+    default_startup_program,
+    name_scope,
+    program_guard,
+)
+from graphopt.static import nn
+from graphopt.static.autodiff import append_backward, gradients
+from graphopt.static.input import data
+from graphopt.static.io import (
+    load_inference_model,
+    normalize_program,
+    save_inference_model,
+    save_training_model,
+)
+from graphopt.static.metric import accuracy
+
+__all__ = [
+    "Block",
+    "CPUPlace",
+    "CUDAPlace",
+    "Executor",
+    "Parameter",
+    "Program",
+    "Scope",
+    "Variable",
+    "accuracy",
+    "append_backward",
+    "create_global_var",
+    "create_parameter",
+    "data",
+    "default_main_program",
+    "default_startup_program",
+    "global_scope",
+    "gradients",
+    "load_inference_model",
+    "name_scope",
+    "nn",
+    "normalize_program",
+    "program_guard",
+    "save_inference_model",
+    "save_training_model",
+    "scope_guard",
+]

@@ -1,0 +1,172 @@
+"""Saving and loading: inference models, and training steps that run without graphopt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from graphopt.errors import ArgumentError, ArgumentTypeError, UninitializedError
+from graphopt.ir.program import Program
+from graphopt.ir.variable import Variable
+from graphopt.onnxio.files import load_model, save_model
+from graphopt.onnxio.read import read
+from graphopt.onnxio.training import state_model, step_model
+from graphopt.onnxio.write import Lowered, inlined
+from graphopt.runtime.compile import Plan
+from graphopt.runtime.executor import Executor
+from graphopt.runtime.request import as_request
+from graphopt.runtime.scope import Scope, global_scope
+
+OneOrMore = Variable | Sequence[Variable]
+
+
+def save_inference_model(
+    path_prefix: str | Path,
+    feed_vars: OneOrMore,
+    fetch_vars: OneOrMore,
+    executor: Executor,
+    program: Program | None = None,
+) -> None:
+    """Write ``<prefix>.onnx``: from the feeds to the fetches, in test mode, weights inside.
+
+    Raises:
+        ArgumentTypeError: the feeds or fetches are not Variables.
+        MissingFeedError: a fetch needs a feed that is not listed.
+        UninitializedError: a weight has no value in the current scope.
+    """
+    plan = _inference_plan(feed_vars, fetch_vars, program)
+    lowered = plan.lower()
+    model = inlined(lowered.model)
+    _bake(model, _state_values(plan, global_scope()))
+    save_model(_path(path_prefix, ".onnx"), model)
+
+
+def _inference_plan(
+    feed_vars: OneOrMore, fetch_vars: OneOrMore, program: Program | None
+) -> Plan:
+    feeds, fetches = _variables(feed_vars, "feed_vars"), _variables(fetch_vars, "fetch_vars")
+    source = fetches[0].program if program is None else program
+    test = source.clone(for_test=True)
+    plan = Plan(test, as_request(test, fetches), [v.name for v in feeds])
+    _check_feeds(plan, feeds)
+    return plan
+
+
+def normalize_program(
+    program: Program, feed_vars: OneOrMore, fetch_vars: OneOrMore
+) -> Program:
+    """The part of a Program in test mode that leads from the feeds to the fetches."""
+    if not isinstance(program, Program):
+        raise ArgumentTypeError(f"a Program is wanted, not a {type(program).__name__}")
+    return _inference_plan(feed_vars, fetch_vars, program).program
+
+
+def load_inference_model(
+    path_prefix: str | Path, executor: Executor
+) -> tuple[Program, list[str], list[Variable]]:
+    """Read ``<prefix>.onnx`` as (program, feed names, fetch variables); weights go to the scope.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileError: it is not a model that can be read.
+    """
+    found = read(load_model(_path(path_prefix, ".onnx")))
+    scope = global_scope()
+    for name, value in found.values.items():
+        scope.var(name).get_tensor().set(value)
+    return found.program, found.feed_names, found.fetch_vars
+
+
+def save_training_model(
+    path_prefix: str | Path,
+    feed_vars: OneOrMore,
+    fetch_vars: OneOrMore,
+    executor: Executor,
+    program: Program | None = None,
+) -> None:
+    """Write ``<prefix>.train.onnx``, one training step, and ``<prefix>.state.onnx``, its state.
+
+    The step's inputs are the feeds, then every state tensor; its outputs are the fetches, then
+    every next state; ``metadata_props["graphopt.state"]`` pairs them, as JSON. The state file has
+    no inputs: run it once to start. Both are plain ``ai.onnx`` graphs, so training goes on wherever
+    onnxruntime runs, without graphopt.
+
+    Raises:
+        ArgumentError: the Program assigns nothing: there is nothing to train.
+        UninitializedError: a state variable has no value in the current scope.
+    """
+    feeds, fetches = _variables(feed_vars, "feed_vars"), _variables(fetch_vars, "fetch_vars")
+    source = fetches[0].program if program is None else program
+    plan = Plan(source, as_request(source, fetches), [v.name for v in feeds])
+    if not plan.state:
+        raise ArgumentError(
+            "the Program assigns no state, so there is no training step to save",
+            fix="call minimize first, or use save_inference_model",
+        )
+    _check_feeds(plan, feeds)
+    order = {v.name: k for k, v in enumerate(feeds)}
+    plan.inputs.sort(key=lambda v: order.get(v.name, len(order)))
+    lowered: Lowered = plan.lower()
+    values = _state_values(plan, global_scope())
+    state = [v for v in plan.inputs if v.persistable]
+    step = step_model(lowered, state)
+    start = state_model({v.name: values[v.name] for v in state}, plan.program.opset)
+    save_model(_path(path_prefix, ".train.onnx"), step)
+    save_model(_path(path_prefix, ".state.onnx"), start)
+
+
+def _variables(values: OneOrMore, what: str) -> list[Variable]:
+    listed = [values] if isinstance(values, Variable) else list(values)
+    for v in listed:
+        if not isinstance(v, Variable):
+            raise ArgumentTypeError(f"{what} holds a {type(v).__name__}, not a Variable")
+    if not listed:
+        raise ArgumentError(f"{what} is empty")
+    return listed
+
+
+def _check_feeds(plan: Plan, feeds: Sequence[Variable]) -> None:
+    listed = {v.name for v in feeds}
+    missing = [v for v in plan.inputs if not v.persistable and v.name not in listed]
+    if missing:
+        raise ArgumentError(
+            f"the fetches need {', '.join(v.name for v in missing)}, which feed_vars does not list",
+            operands=[(v.name, v.tensor_type) for v in missing],
+            where=missing[0].where,
+            fix="add it to feed_vars",
+        )
+
+
+def _state_values(plan: Plan, scope: Scope) -> dict[str, np.ndarray]:
+    values = {}
+    for v in plan.inputs:
+        if not v.persistable:
+            continue
+        if scope.values.get(v.name) is None:
+            raise UninitializedError(
+                f"{v.name} has no value to save",
+                operands=[(v.name, v.tensor_type)],
+                where=v.where,
+                fix="run the startup Program first",
+            )
+        values[v.name] = np.array(scope.var(v.name).get_tensor())
+    return values
+
+
+def _bake(model: onnx.ModelProto, values: dict[str, np.ndarray]) -> None:
+    """Turn the inputs that have a value into initializers."""
+    inputs = [i for i in model.graph.input if i.name not in values]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    for name, value in values.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+
+
+def _path(prefix: str | Path, suffix: str) -> Path:
+    text = str(prefix)
+    if not text or text.endswith("/"):
+        raise ArgumentError(f"{text!r} is not a path to write to", fix="e.g. 'models/digits'")
+    return Path(text + suffix)
