@@ -117,9 +117,9 @@ class ClipGradByGlobalNorm(ClipGradBase):
 
 
 def _sum_of_squares(g: Tape, grad: Variable) -> Variable:
-    return g.ReduceSumSquare(grad, keepdims=0)  # type: ignore[no-any-return]
+    return g.ReduceSumSquare(grad, keepdims=0)
 
 
 def _scaled(g: Tape, grad: Variable, norm: Variable, clip_norm: float) -> Variable:
     factor = g.Div(clip_norm, g.Max(norm, clip_norm))
-    return g.Mul(grad, g.cast(factor, grad.dtype))  # type: ignore[no-any-return]
+    return g.Mul(grad, g.cast(factor, grad.dtype))

@@ -1,7 +1,7 @@
 """One family of errors, one formatter: what happened, the operands, the user's line, the fix.
 
 Every class also derives from the built-in exception a caller would expect, so
-``except ValueError`` keeps working. ``docs/errors.md`` has a heading and a running example for each.
+``except ValueError`` keeps working. ``docs/errors.md`` has a running example of each.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Constant(Initializer):
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
         """ConstantOfShape."""
         value = np.array([self.value]).astype(w.dtype)
-        g.emit("ConstantOfShape", np.array(shape, np.int64), value=value, into=[w])
+        g.ConstantOfShape(np.array(shape, np.int64), value=value, into=[w])
 
 
 class Assign(Initializer):
@@ -69,7 +69,7 @@ class Assign(Initializer):
                 operands=[(w.name, w.tensor_type), ("array", list(self.value.shape))],
                 where=w.where,
             )
-        g.emit("Identity", g.const(self.value, w.dtype), into=[w])
+        g.Identity(g.const(self.value, w.dtype), into=[w])
 
 
 class Normal(Initializer):
@@ -80,8 +80,7 @@ class Normal(Initializer):
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
         """RandomNormal."""
-        g.emit(
-            "RandomNormal",
+        g.RandomNormal(
             mean=float(self.mean),
             scale=float(self.std),
             shape=list(shape),
@@ -101,19 +100,14 @@ class Uniform(Initializer):
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
         """RandomUniform."""
-        g.emit("RandomUniform", **_uniform(g, w, shape, self.low, self.high, self.seed), into=[w])
-
-
-def _uniform(
-    g: Tape, w: Variable, shape: tuple[int, ...], low: float, high: float, seed: int
-) -> dict[str, object]:
-    return {
-        "low": float(low),
-        "high": float(high),
-        "shape": list(shape),
-        "dtype": to_onnx_dtype(w.dtype),
-        "seed": next_seed(g.program, seed),
-    }
+        g.RandomUniform(
+            low=float(self.low),
+            high=float(self.high),
+            shape=list(shape),
+            dtype=to_onnx_dtype(w.dtype),
+            seed=next_seed(g.program, self.seed),
+            into=[w],
+        )
 
 
 class TruncatedNormal(Initializer):
@@ -132,9 +126,15 @@ class TruncatedNormal(Initializer):
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
         """RandomUniform, then the inverse error function."""
         low, high = (math.erf(bound / math.sqrt(2)) for bound in (self.a, self.b))
-        u = g.RandomUniform(**_uniform(g, w, shape, low, high, self.seed))
+        u = g.RandomUniform(
+            low=low,
+            high=high,
+            shape=list(shape),
+            dtype=to_onnx_dtype(w.dtype),
+            seed=next_seed(g.program, self.seed),
+        )
         z = g.Clip(g.Mul(_erf_inverse(g, u), math.sqrt(2)), self.a, self.b)
-        g.emit("Add", g.Mul(z, self.std), self.mean, into=[w])
+        g.Add(g.Mul(z, self.std), self.mean, into=[w])
 
 
 def _erf_inverse(g: Tape, x: Variable) -> Variable:
@@ -146,7 +146,7 @@ def _erf_inverse(g: Tape, x: Variable) -> Variable:
     for _ in range(3):
         slope = g.Mul(g.Exp(g.Neg(g.Mul(y, y))), 2 / math.sqrt(math.pi))
         y = g.Sub(y, g.Div(g.Sub(g.Erf(y), x), slope))
-    return y  # type: ignore[no-any-return]
+    return y
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -38,7 +38,7 @@ class L1Decay(WeightDecayRegularizer):
 
     def decay(self, g: Tape, parameter: Parameter) -> Variable:
         """Coeff sign(w)."""
-        return g.Mul(g.Sign(parameter), self.coeff)  # type: ignore[no-any-return]
+        return g.Mul(g.Sign(parameter), self.coeff)
 
 
 class L2Decay(WeightDecayRegularizer):
@@ -53,7 +53,7 @@ class L2Decay(WeightDecayRegularizer):
 
     def decay(self, g: Tape, parameter: Parameter) -> Variable:
         """Coeff w."""
-        return g.Mul(parameter, self.coeff)  # type: ignore[no-any-return]
+        return g.Mul(parameter, self.coeff)
 
 
 def as_regularizer(value: object) -> WeightDecayRegularizer | None:

@@ -76,16 +76,16 @@ class Arithmetic:
     def __abs__(self) -> Variable:
         return unary("Abs", self)
 
-    def __lt__(self, other: Other) -> Variable:
+    def __lt__(self, other: Other) -> Variable:  # type: ignore[misc]
         return binary("Less", self, other)
 
-    def __le__(self, other: Other) -> Variable:
+    def __le__(self, other: Other) -> Variable:  # type: ignore[misc]
         return binary("LessOrEqual", self, other)
 
-    def __gt__(self, other: Other) -> Variable:
+    def __gt__(self, other: Other) -> Variable:  # type: ignore[misc]
         return binary("Greater", self, other)
 
-    def __ge__(self, other: Other) -> Variable:
+    def __ge__(self, other: Other) -> Variable:  # type: ignore[misc]
         return binary("GreaterOrEqual", self, other)
 
     def __eq__(self, other: object) -> Variable:  # type: ignore[override]

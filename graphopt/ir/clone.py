@@ -96,7 +96,8 @@ def for_test(program: Program) -> Program:
     test = copy(program, keep)
     for block in test.blocks:
         for op in block.ops:
-            TEST_MODE.get(op.type, lambda op: None)(op)
+            if op.type in TEST_MODE:
+                TEST_MODE[op.type](op)
     return test
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from graphopt.ir.variable import Variable
 
 def has_body(op: Operator) -> bool:
     """Whether onnx states the op in terms of others."""
-    schema = op.definition.schema
+    schema: Any = op.definition.schema  # onnx's stubs lack the function members
     return schema is not None and (schema.has_function or schema.has_context_dependent_function)
 
 
@@ -33,14 +34,16 @@ def expand(g: Tape, op: Operator) -> list[Variable | None]:
 
 
 def _body(op: Operator) -> onnx.FunctionProto:
-    schema = op.definition.schema
-    assert schema is not None
+    schema: Any = op.definition.schema
+    newest = max(OPSET, op.definition.since)
     if schema.has_function:
-        version = max(v for v in schema.function_opset_versions if v <= max(OPSET, op.definition.since))
+        version = max(
+            v for v in schema.function_opset_versions if v <= max(OPSET, op.definition.since)
+        )
         data = schema.get_function_with_opset_version(version)
     else:
         versions = schema.context_dependent_function_opset_versions
-        version = max(v for v in versions if v <= max(OPSET, op.definition.since))
+        version = max(v for v in versions if v <= newest)
         names = [f"i{k}" if v is not None else "" for k, v in enumerate(op.inputs)]
         outputs = [f"o{k}" for k in range(len(op.outputs))]
         node = make_node(op.definition, names, outputs, op.attrs)

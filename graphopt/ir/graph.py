@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -10,14 +11,14 @@ if TYPE_CHECKING:
     from graphopt.ir.program import Program
 
 
-def to_networkx(program: Program) -> nx.MultiDiGraph:
+def to_networkx(program: Program) -> nx.MultiDiGraph[Hashable]:
     """Ops and variables as nodes, reads and writes as edges.
 
     A variable's node is its name (attributes: kind='var', variable). An op's node is
     ``(block, position)`` (kind='op', op, type, role). Edges carry the ``slot``. A persistable that
     is read and assigned makes a cycle through its one node.
     """
-    graph = nx.MultiDiGraph()
+    graph: nx.MultiDiGraph[Hashable] = nx.MultiDiGraph()
     for block in program.blocks:
         for variable in block.vars.values():
             graph.add_node(variable.name, kind="var", variable=variable)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def _sliced(x: Variable, items: list[Any]) -> Variable:
     if not cuts:
         return x
     axes, starts, ends, steps = (np.array(c, np.int64) for c in zip(*cuts, strict=True))
-    return cast("Variable", x.program.recorder().Slice(x, starts, ends, axes, steps))
+    return x.program.recorder().Slice(x, starts, ends, axes, steps)
 
 
 def _gathered(x: Variable, items: list[Any]) -> Variable:
@@ -73,7 +73,7 @@ def _gathered(x: Variable, items: list[Any]) -> Variable:
                 where=x.where,
                 fix="use ints, slices, None, ... or one integer variable",
             )
-        x = cast("Variable", x.program.recorder().Gather(x, item, axis=axis))
+        x = x.program.recorder().Gather(x, item, axis=axis)
     return x
 
 
@@ -82,9 +82,9 @@ def _reshaped(x: Variable, items: list[Any]) -> Variable:
     kept = [i for i in items if i is not None]
     gone = [axis for axis, item in enumerate(kept) if _is_int(item)]
     if gone:
-        x = cast("Variable", x.program.recorder().Squeeze(x, np.array(gone, np.int64)))
+        x = x.program.recorder().Squeeze(x, np.array(gone, np.int64))
     survivors = [i for i in items if not _is_int(i)]
     new = [axis for axis, item in enumerate(survivors) if item is None]
     if new:
-        x = cast("Variable", x.program.recorder().Unsqueeze(x, np.array(new, np.int64)))
+        x = x.program.recorder().Unsqueeze(x, np.array(new, np.int64))
     return x

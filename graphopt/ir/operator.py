@@ -32,7 +32,17 @@ class Operator:
     An output that is persistable is assigned: from here on the variable has the new value.
     """
 
-    __slots__ = ("attrs", "block", "definition", "inputs", "made_by", "outputs", "role", "scope", "where")
+    __slots__ = (
+        "attrs",
+        "block",
+        "definition",
+        "inputs",
+        "made_by",
+        "outputs",
+        "role",
+        "scope",
+        "where",
+    )
 
     def __init__(
         self,
@@ -56,7 +66,7 @@ class Operator:
 
     @property
     def type(self) -> str:
-        """The op's name: MatMul, Relu, ASGD, …"""
+        """The op's name, such as MatMul or ASGD."""
         return self.definition.type
 
     @property
@@ -80,11 +90,13 @@ class Operator:
 
     def maybe(self, slot: str) -> Variable | None:
         """The operand of a formal input that is not variadic, or None if omitted."""
-        return (self.definition.slots(self.inputs).get(slot) or [None])[0]
+        found: list[Variable | None] = self.definition.slots(self.inputs).get(slot, [])
+        return found[0] if found else None
 
     def result(self, slot: str) -> Variable | None:
         """The result of a formal output that is not variadic, or None if omitted."""
-        return (self.definition.result_slots(self.outputs).get(slot) or [None])[0]
+        found: list[Variable | None] = self.definition.result_slots(self.outputs).get(slot, [])
+        return found[0] if found else None
 
     # The names below are paddle.static's.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -102,7 +102,7 @@ class Program:
         """
         return clone.for_test(self) if for_test else clone.copy(self)
 
-    def graph(self) -> nx.MultiDiGraph:
+    def graph(self) -> nx.MultiDiGraph[Hashable]:
         """Ops and variables as a networkx graph."""
         return graph.to_networkx(self)
 
@@ -149,7 +149,7 @@ class Program:
         return any(name in block.vars for block in self.blocks)
 
     def fresh_symbol(self) -> str:
-        """A symbol for a dim nothing is known of: N, M, …, d12, d13, …"""
+        """A symbol for a dim nothing is known of: N, M and so on, then d12, d13 and so on."""
         number = self._symbols
         self._symbols += 1
         return LETTERS[number] if number < len(LETTERS) else f"d{number}"

@@ -38,7 +38,7 @@ class Formal:
 
 @dataclass(frozen=True, slots=True)
 class AttrDef:
-    """A formal attribute; ``kind`` is onnx's name of its type: INT, FLOATS, TENSOR, …"""
+    """A formal attribute; ``kind`` is onnx's name of its type, such as INT or FLOATS."""
 
     kind: str
     required: bool
@@ -145,7 +145,8 @@ def _formal(formal: OpSchema.FormalParameter) -> Formal:
 def _attr_def(attribute: OpSchema.Attribute) -> AttrDef:
     default = attribute.default_value
     value = onnx.helper.get_attribute_value(default) if default.type else None
-    return AttrDef(attribute.type.name, attribute.required, _plain(value))
+    kind: str = attribute.type.name  # type: ignore[attr-defined]
+    return AttrDef(kind, attribute.required, _plain(value))
 
 
 def _plain(value: Attr) -> Attr:

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from graphopt.ir.where import Where
 
 BROADCASTING = frozenset(
-    "Add And BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max "
-    "Mean Min Mod Mul Or Pow PRelu Sub Sum Where Xor".split()
-)
+    {
+        "Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater",
+        "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow",
+        "PRelu", "Sub", "Sum", "Where", "Xor",
+    }
+)  # fmt: skip
 SAME_BATCH = frozenset({"NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"})
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, DTypeError, GraphoptError, ShapeError, did_you_mean
 from graphopt.ir import schema
+from graphopt.ir.onnx_ops import OnnxOps
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.schema import Attr, OpDef, op_def
 from graphopt.ir.symbols import unify_fed_dims
@@ -24,10 +25,12 @@ from graphopt.ir.where import Where, at, here
 if TYPE_CHECKING:
     from graphopt.ir.program import Block
 
-Operand: TypeAlias = "Variable | np.ndarray | np.generic | float | int | bool | Sequence[Any] | None"
+Operand: TypeAlias = (
+    "Variable | np.ndarray | np.generic | float | int | bool | Sequence[Any] | None"
+)
 
 
-class Tape:
+class Tape(OnnxOps):
     """Records ops into ``block``, or, as a scratch tape, into a list of its own."""
 
     def __init__(
@@ -84,9 +87,7 @@ class Tape:
                 where=where,
             )
         dtypes = _bound_dtypes(definition, operands)
-        found = [
-            self._operand(value, definition, k, dtypes) for k, value in enumerate(operands)
-        ]
+        found = [self._operand(value, definition, k, dtypes) for k, value in enumerate(operands)]
         while found and found[-1] is None:
             found.pop()
         return found
@@ -182,7 +183,7 @@ class Tape:
         """The shape of x as an i64 tensor: a constant where it is known."""
         if x.tensor_type.is_static:
             return self.const(np.array(x.tensor_type.shape, np.int64))
-        return self.Shape(x)  # type: ignore[no-any-return]
+        return self.Shape(x)
 
     def dim_of(self, x: Variable, axis: int) -> Variable:
         """One dim of x as i64[1]: a constant where it is known."""
@@ -191,13 +192,13 @@ class Tape:
         axis = axis % rank
         if shape is not None and isinstance(shape[axis], int):
             return self.const(np.array([shape[axis]], np.int64))
-        return self.Shape(x, start=axis, end=axis + 1)  # type: ignore[no-any-return]
+        return self.Shape(x, start=axis, end=axis + 1)
 
     def size_of(self, x: Variable) -> Variable:
         """The number of elements of x as i64[]: a constant where it is known."""
         if x.tensor_type.is_static:
             return self.const(int(np.prod(x.shape)))
-        return self.Size(x)  # type: ignore[no-any-return]
+        return self.Size(x)
 
     def cast(self, x: Variable, dtype: np.dtype) -> Variable:
         """x as ``dtype``: x itself if it is that already, a constant if x is one."""
@@ -205,7 +206,7 @@ class Tape:
             return x
         if isinstance(x, Constant):
             return self.const(x.value.astype(dtype))
-        return self.Cast(x, to=to_onnx_dtype(dtype))  # type: ignore[no-any-return]
+        return self.Cast(x, to=to_onnx_dtype(dtype))
 
     def reshape_like(self, x: Variable, like: Variable) -> Variable:
         """x with the shape of ``like``; needs no Shape op while at most one dim is symbolic."""
@@ -214,7 +215,8 @@ class Tape:
             return x
         symbols = () if shape is None else [d for d in shape if isinstance(d, str)]
         if shape is not None and len(symbols) == 1 and 0 not in shape:
-            target = self.const(np.array([d if isinstance(d, int) else -1 for d in shape], "i8"))
+            dims = [d if isinstance(d, int) else -1 for d in shape]
+            target: Variable = self.const(np.array(dims, np.int64))
         else:
             target = self.shape_of(like)
         return typed(self.Reshape(x, target), like)
@@ -224,7 +226,7 @@ class Tape:
         vectors = [p if isinstance(p, Variable) else self.const([p]) for p in parts]
         if all(isinstance(v, Constant) for v in vectors):
             return self.const(np.concatenate([v.value for v in vectors]))  # type: ignore[attr-defined]
-        return self.Concat(*vectors, axis=0)  # type: ignore[no-any-return]
+        return self.Concat(*vectors, axis=0)
 
     def reshape(self, x: Variable, *parts: int | Variable) -> Variable:
         """x with dims given as ints (0 and -1 as ONNX reads them) and i64[1] variables."""
@@ -257,7 +259,7 @@ class Tape:
     def swap(self, x: Variable) -> Variable:
         """x with its last two dims exchanged."""
         n = x.ndim
-        return self.Transpose(x, perm=[*range(n - 2), n - 1, n - 2])  # type: ignore[no-any-return]
+        return self.Transpose(x, perm=[*range(n - 2), n - 1, n - 2])
 
 
 def typed(x: Variable, like: Variable) -> Variable:
@@ -281,8 +283,7 @@ def _bound_dtypes(definition: OpDef, operands: Sequence[Operand]) -> dict[str, n
     return {
         definition.formal_input(k).type_str: value.dtype
         for k, value in reversed(list(enumerate(operands)))
-        if isinstance(value, Variable)
-        and (definition.formal_input(k).homogeneous)
+        if isinstance(value, Variable) and (definition.formal_input(k).homogeneous)
     }
 
 

@@ -71,8 +71,9 @@ def _block_lines(block: Block) -> Iterator[tuple[str, str]]:
     made = {v.name for op in block.ops for v in op.writes()}
     for variable in block.vars.values():
         if variable.persistable or variable.is_data or variable.name not in made:
-            yield f"{kind_of(variable)} {name_text(variable)} : {_type(variable)}", str(
-                variable.where
+            yield (
+                f"{kind_of(variable)} {name_text(variable)} : {_type(variable)}",
+                str(variable.where),
             )
     role = None
     for op in block.ops:

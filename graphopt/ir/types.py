@@ -51,7 +51,7 @@ def as_dtype(dtype: DTypeLike) -> np.dtype:
 
 
 def dtype_text(dtype: np.dtype) -> str:
-    """The short name: f32, i64, bool, …"""
+    """The short name, such as f32, i64 or bool."""
     return SHORT_NAMES.get(dtype.name, dtype.name)
 
 
@@ -108,7 +108,7 @@ def to_proto(tensor_type: TensorType) -> onnx.TypeProto:
 @lru_cache(maxsize=65536)
 def to_proto_bytes(tensor_type: TensorType) -> bytes:
     """The ONNX type, serialized."""
-    return to_proto(tensor_type).SerializeToString()
+    return bytes(to_proto(tensor_type).SerializeToString())
 
 
 def from_proto(proto: onnx.TypeProto) -> tuple[np.dtype, list[int | str | None] | None]:

@@ -134,7 +134,9 @@ def _merged(found: TensorType, stated: onnx.TypeProto) -> TensorType:
     if len(dims) != len(found.shape):
         return found
     dtype = from_onnx_dtype(stated.tensor_type.elem_type)
-    return TensorType(dtype, tuple(f if d is None else d for f, d in zip(found.shape, dims, strict=True)))
+    return TensorType(
+        dtype, tuple(f if d is None else d for f, d in zip(found.shape, dims, strict=True))
+    )
 
 
 __all__ = ["Operator", "ReadModel", "read"]

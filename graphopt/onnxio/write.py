@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx.inliner
 
 from graphopt.errors import VerifyError
 from graphopt.ir.operator import Operator

@@ -63,9 +63,7 @@ class ASGD(Optimizer):
         if learning_rate is None:
             raise ArgumentError("learning_rate must not be None", fix="e.g. 0.001")
         self._batch_num = _checked_batch_num(batch_num)
-        super().__init__(
-            learning_rate, parameters, weight_decay, grad_clip, multi_precision, name
-        )
+        super().__init__(learning_rate, parameters, weight_decay, grad_clip, multi_precision, name)
 
     def _update(self, state: State, w: Variable, dw: Variable, lr: Variable) -> None:
         d = state.new("d", w.tensor_type)

@@ -174,9 +174,7 @@ class Optimizer:
         if key not in self._rates or self._rates[key].program is not g.program:
             name = g.program.unique_name("learning_rate")
             value = Constant(self._learning_rate)
-            self._rates[key] = create_state(
-                g.program, startup, name, TensorType(wide, ()), value
-            )
+            self._rates[key] = create_state(g.program, startup, name, TensorType(wide, ()), value)
         rate = self._rates[key]
         factor = p.optimize_attr["learning_rate"]
         return rate if factor == 1.0 else g.Mul(rate, factor)

@@ -25,9 +25,7 @@ class SGD(Optimizer):
         multi_precision: bool = False,
         name: str | None = None,
     ) -> None:
-        super().__init__(
-            learning_rate, parameters, weight_decay, grad_clip, multi_precision, name
-        )
+        super().__init__(learning_rate, parameters, weight_decay, grad_clip, multi_precision, name)
 
     def _update(self, state: State, w: Variable, dw: Variable, lr: Variable) -> None:
         state.g.emit("SGD", w, dw, lr, into=[w])

@@ -197,7 +197,9 @@ class _Backward:
 
     def _no_gradient(self, op: Operator) -> GradientError:
         names = " or ".join(sorted({t.name for t in self.targets}))
-        fix = f"set stop_gradient=True on a result of {op.type}, or add a card (docs/adding-an-op.md)"
+        fix = (
+            f"set stop_gradient=True on a result of {op.type}, or add a card (docs/adding-an-op.md)"
+        )
         return GradientError(
             f"the gradient of {names} needs the gradient of {op.type}, which has none",
             operands=[("path", " <- ".join(self._path(op)))],

@@ -51,7 +51,7 @@ def _reduce(g: Tape, grad: Variable, extra: int, summed: list[int]) -> Variable:
     if not extra and not summed:
         return grad
     if not summed:
-        return g.ReduceSum(grad, [*range(extra)], keepdims=0)  # type: ignore[no-any-return]
+        return g.ReduceSum(grad, [*range(extra)], keepdims=0)
     grad = g.ReduceSum(grad, summed, keepdims=1)
     if extra:
         grad = g.ReduceSum(grad, [*range(extra)], keepdims=0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphopt.errors import FeedError, MissingFeedError, UninitializedError
 from graphopt.ir.program import Program
-from graphopt.ir.types import dtype_text, fits
+from graphopt.ir.types import fits
 from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.write import Lowered, lower
 from graphopt.passes.prune import Prune, assigns_state, free_variables
@@ -70,6 +70,7 @@ class CompiledProgram:
         self.next_state = lowered.next_state
         self.outputs = tuple(o.name for o in lowered.model.graph.output)
         self.state_of = {output: name for name, output in self.next_state.items()}
+        self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
         self.feeds = [v for v in plan.inputs if not v.persistable]
         self.reads = [v for v in plan.inputs if v.persistable]
         names = [node.name for node in lowered.model.graph.node]
@@ -119,7 +120,7 @@ class CompiledProgram:
             )
         if value.device_name() != self.place.device:
             value = scope.values[v.name] = to_device(to_numpy(value), self.place)
-        _check_state(v, value)
+        self.types[v.name].check(value)
         return value
 
     def _target(self, output: str, scope: Scope) -> Value | None:
@@ -127,30 +128,43 @@ class CompiledProgram:
         name = self.state_of.get(output)
         if name is None:
             return None
-        variable = self.plan.program.global_block().vars[name]
-        if not variable.tensor_type.is_static:
+        expected = self.types[name]
+        if expected.shape is None:
             return None
         spare = scope.spares.pop(name, None)
         if spare is not None and spare.device_name() == self.place.device:
-            _check_state(variable, spare)
+            expected.check(spare)
             return spare
-        return empty(variable.shape, variable.dtype, self.place)
+        return empty(expected.shape, expected.variable.dtype, self.place)
 
 
-def _check_state(v: Variable, value: Value) -> None:
-    if f"tensor({_ORT_NAMES.get(v.dtype.name, v.dtype.name)})" == value.data_type() and fits(
-        value.shape(), v.tensor_type.shape
-    ):
-        return
-    raise FeedError(
-        f"the scope holds {v.name} with another type than the Program's",
-        operands=[
-            ("declared", v.tensor_type),
-            ("in the scope", f"{value.data_type()} {value.shape()}"),
-        ],
-        where=v.where,
-        fix=f"set it to an array of {dtype_text(v.dtype)}{list(v.tensor_type.shape or ())}",
-    )
+class StateType:
+    """The type of a persistable variable in onnxruntime's words, made once: checks are per step."""
+
+    def __init__(self, variable: Variable) -> None:
+        self.variable = variable
+        name = variable.dtype.name
+        self.data_type = f"tensor({_ORT_NAMES.get(name, name)})"
+        self.shape = list(variable.shape) if variable.tensor_type.is_static else None
+
+    def check(self, value: Value) -> None:
+        """Raise FeedError if the scope holds a value of another type."""
+        shape = value.shape()
+        if self.data_type == value.data_type() and (
+            shape == self.shape
+            or (self.shape is None and fits(shape, self.variable.tensor_type.shape))
+        ):
+            return
+        v = self.variable
+        raise FeedError(
+            f"the scope holds {v.name} with another type than the Program's",
+            operands=[
+                ("declared", v.tensor_type),
+                ("in the scope", f"{value.data_type()} {shape}"),
+            ],
+            where=v.where,
+            fix=f"set it to an array of type {v.tensor_type}",
+        )
 
 
 _ORT_NAMES = {"float32": "float", "float64": "double"}

@@ -9,7 +9,8 @@ import numpy as np
 
 from graphopt.errors import StepError
 from graphopt.ir.operator import Operator
-from graphopt.ir.types import dtype_text
+from graphopt.ir.types import TensorType
+from graphopt.ir.variable import Variable
 
 NODE_NAME = re.compile(r"[Nn]ame:\s*'([^']*)'|node \(?([\w/.@-]+)\)?")
 CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
@@ -27,10 +28,10 @@ def explained(
     if op is None:
         return StepError(f"onnxruntime failed while {doing} the Program: {_first_line(text)}")
     operands = [
-        (f"{op.definition.formal_input(k).name} = {v.name}", _described(v.name, str(v.tensor_type), feeds))
+        (f"{op.definition.formal_input(k).name} = {v.name}", _described(v, feeds))
         for k, v in enumerate(op.inputs)
         if v is not None
-    ]  # fmt: skip
+    ]
     return StepError(
         f"{op.type} failed while {doing} the Program: {_reason(text)}",
         operands=operands,
@@ -48,12 +49,12 @@ def failed_op(text: str, ops: Mapping[str, Operator]) -> Operator | None:
     return None
 
 
-def _described(name: str, declared: str, feeds: Mapping[str, np.ndarray]) -> str:
-    if name not in feeds:
+def _described(variable: Variable, feeds: Mapping[str, np.ndarray]) -> str:
+    declared = str(variable.tensor_type)
+    if variable.name not in feeds:
         return declared
-    array = feeds[name]
-    fed = f"{dtype_text(array.dtype)}[{', '.join(map(str, array.shape))}]"
-    return f"fed {fed}, declared {declared}"
+    array = feeds[variable.name]
+    return f"fed {TensorType(array.dtype, array.shape)}, declared {declared}"
 
 
 def _reason(text: str) -> str:

@@ -17,7 +17,7 @@ from graphopt.errors import (
 )
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
-from graphopt.ir.types import dtype_text, fits
+from graphopt.ir.types import TensorType, fits
 from graphopt.ir.variable import Constant, Parameter, Variable
 
 Feed: TypeAlias = Mapping[str, Any]
@@ -178,11 +178,11 @@ def as_array(variable: Variable, value: object) -> np.ndarray:
     """A fed value as an array of the variable's type."""
     array = value if isinstance(value, np.ndarray) else _converted(variable, value)
     if array.dtype != variable.dtype:
-        raise _misfit(variable, array, f"{variable.name} is fed the wrong dtype",
-                      f"feed {variable.name}.astype('{variable.dtype.name}')")  # fmt: skip
+        fix = f"feed {variable.name}.astype('{variable.dtype.name}')"
+        raise _misfit(variable, array, "the wrong dtype", fix)
     if not fits(array.shape, variable.tensor_type.shape):
-        raise _misfit(variable, array, f"{variable.name} is fed a shape it cannot take",
-                      f"feed an array of shape {list(variable.tensor_type.shape or ())}")  # fmt: skip
+        fix = f"feed an array of type {variable.tensor_type}"
+        raise _misfit(variable, array, "a shape it cannot take", fix)
     return array
 
 
@@ -201,9 +201,15 @@ def _converted(variable: Variable, value: object) -> np.ndarray:
 
 
 def _misfit(variable: Variable, array: np.ndarray, what: str, fix: str) -> FeedError:
-    found = f"{dtype_text(array.dtype)}[{', '.join(map(str, array.shape))}]"
-    operands = [("declared", variable.tensor_type), ("fed", found)]
-    return FeedError(what, operands=operands, where=variable.where, fix=fix)
+    return FeedError(
+        f"{variable.name} is fed {what}",
+        operands=[
+            ("declared", variable.tensor_type),
+            ("fed", TensorType(array.dtype, array.shape)),
+        ],
+        where=variable.where,
+        fix=fix,
+    )
 
 
 def check_symbols(program: Program, arrays: Mapping[str, np.ndarray]) -> None:
@@ -225,5 +231,5 @@ def _unequal(
         f"{one} and {other} are fed different sizes of the dim {dim}",
         operands=[(f"{v.name} : {v.tensor_type}", shape) for v, shape in fed],
         where=program.equal_dims.get(dim, variables[other].where),
-        fix=f"feed {one} and {other} with equal sizes (a dim that is to be broadcast is declared 1)",
+        fix=f"feed {one} and {other} with equal sizes (declare a dim that broadcasts as 1)",
     )

@@ -138,9 +138,7 @@ class Session:
                 fix="install the CUDA and cuDNN versions it was built for, or use CPUPlace()",
             )
 
-    def run(
-        self, inputs: Mapping[str, Value], outputs: Mapping[str, Value | None]
-    ) -> list[Value]:
+    def run(self, inputs: Mapping[str, Value], outputs: Mapping[str, Value | None]) -> list[Value]:
         """Run once. An output is written into the value given for it; None lets it be allocated."""
         binding = self._session.io_binding()
         for name, value in inputs.items():

@@ -44,9 +44,7 @@ def save_inference_model(
     save_model(_path(path_prefix, ".onnx"), model)
 
 
-def _inference_plan(
-    feed_vars: OneOrMore, fetch_vars: OneOrMore, program: Program | None
-) -> Plan:
+def _inference_plan(feed_vars: OneOrMore, fetch_vars: OneOrMore, program: Program | None) -> Plan:
     feeds, fetches = _variables(feed_vars, "feed_vars"), _variables(fetch_vars, "fetch_vars")
     source = fetches[0].program if program is None else program
     test = source.clone(for_test=True)
@@ -55,9 +53,7 @@ def _inference_plan(
     return plan
 
 
-def normalize_program(
-    program: Program, feed_vars: OneOrMore, fetch_vars: OneOrMore
-) -> Program:
+def normalize_program(program: Program, feed_vars: OneOrMore, fetch_vars: OneOrMore) -> Program:
     """The part of a Program in test mode that leads from the feeds to the fetches."""
     if not isinstance(program, Program):
         raise ArgumentTypeError(f"a Program is wanted, not a {type(program).__name__}")

@@ -1,0 +1,1 @@
+"""graphopt: a static-graph training compiler on stock ONNX Runtime."""
