@@ -24,7 +24,7 @@ def copy(program: Program, keep: Callable[[Operator], bool] = lambda op: True) -
     for old, block in zip(program.blocks, new.blocks, strict=True):
         kept = [op for op in old.ops if keep(op)]
         made = {v.name for op in old.ops for v in op.writes()}
-        live = {v.name for op in kept for v in op.writes()}
+        live = {v.name for op in kept for v in (*op.reads(), *op.writes())}
         for variable in old.vars.values():
             if variable.name in live or variable.name not in made or variable.persistable:
                 block.add_var(copy_variable(variable, new))

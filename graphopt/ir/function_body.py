@@ -10,9 +10,9 @@ import onnx
 
 from graphopt.ir.operator import Operator
 from graphopt.ir.schema import OPSET, attr_value, make_node
-from graphopt.ir.tape import Tape
+from graphopt.ir.tape import Operand, Tape
 from graphopt.ir.types import to_proto_bytes
-from graphopt.ir.variable import Variable
+from graphopt.ir.variable import Constant, Variable
 
 
 def has_body(op: Operator) -> bool:
@@ -27,7 +27,9 @@ def expand(g: Tape, op: Operator) -> list[Variable | None]:
     known: dict[str, Variable | None] = {"": None}
     known.update(zip(body.input, [*op.inputs, *[None] * len(body.input)], strict=False))
     for node in body.node:
-        operands = [known[name] for name in node.input]
+        # As an array a constant takes the dtype of the operands beside it: onnx's bodies are
+        # written for float32 and their constants do not follow the op's dtype.
+        operands = [v.value if isinstance(v, Constant) else v for v in map(known.get, node.input)]
         results = _replay(g, node, operands, op)
         known.update(zip(node.output, results, strict=True))
     return [known[name] for name in body.output][: len(op.outputs)]
@@ -57,7 +59,7 @@ def _body(op: Operator) -> onnx.FunctionProto:
 
 
 def _replay(
-    g: Tape, node: onnx.NodeProto, operands: Sequence[Variable | None], op: Operator
+    g: Tape, node: onnx.NodeProto, operands: Sequence[Operand], op: Operator
 ) -> list[Variable]:
     attrs = {}
     for proto in node.attribute:

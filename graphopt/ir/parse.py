@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from graphopt.errors import TextError, did_you_mean
+from graphopt.errors import GraphoptError, TextError, did_you_mean
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.program import Program
 from graphopt.ir.schema import OpDef, op_def
@@ -43,8 +43,10 @@ def parse(text: str) -> Program:
     for number, line in enumerate(text.splitlines(), 1):
         try:
             reader.read(line.split(" # ")[0].strip())
-        except (ValueError, IndexError, KeyError) as error:
-            raise TextError(f"line {number} cannot be read: {line.strip()!r} ({error})") from error
+        except (GraphoptError, ValueError, IndexError, KeyError) as error:
+            reason = error.what if isinstance(error, GraphoptError) else error
+            what = f"line {number} cannot be read: {line.strip()!r} ({reason})"
+            raise TextError(what) from error
     return reader.program
 
 
@@ -223,7 +225,7 @@ def tokenize(line: str) -> list[Token]:
     while position < len(line):
         match = TOKEN.match(line, position)
         if match is None:
-            raise TextError(f"unexpected {line[position]!r}")
+            raise TextError(f"unexpected {line[position:].lstrip()[:1]!r}")
         kind = match.lastgroup or ""
         text = match[kind]
         tokens.append(("name", _unquoted(text)) if kind == "string" else (kind, text))

@@ -122,6 +122,8 @@ class Tape(OnnxOps):
             inferred = schema.infer(definition, types, data, attrs, n_outputs)
         except (ShapeError, DTypeError) as error:
             raise _explained(error, definition, inputs, where) from error
+        if types and types[0] is not None and _has_no_inference(definition):
+            return [TensorType(dtype, types[0].shape) for dtype, _ in inferred]
         return [self.program.tensor_type(t) for t in inferred]
 
     def _results(
@@ -149,9 +151,9 @@ class Tape(OnnxOps):
     def result_of(self, op: Operator, slot: str) -> Variable:
         """An optional result of a recorded op, added to it if it is not there yet."""
         index = op.output_names.index(slot)
-        found = op.result(slot) or next(
-            (v for o, k, v in self.saved if o is op and k == index), None
-        )
+        recorded = op.result(slot)
+        asked = (v for o, k, v in self.saved if o is op and k == index)
+        found = next(asked, None) if recorded is None else recorded
         if found is not None:
             return found
         types = self._infer(op.definition, op.inputs, op.attrs, index + 1, op.where)
@@ -266,6 +268,12 @@ def typed(x: Variable, like: Variable) -> Variable:
     """x, known to have the shape of ``like`` where onnx's inference could not tell."""
     x.tensor_type = TensorType(x.dtype, like.tensor_type.shape)
     return x
+
+
+def _has_no_inference(definition: OpDef) -> bool:
+    """GroupNormalization and MeanVarianceNormalization: results are shaped like the operand."""
+    schema = definition.schema
+    return schema is not None and not schema.has_type_and_shape_inference_function
 
 
 def _add_result(op: Operator, index: int, variable: Variable) -> None:

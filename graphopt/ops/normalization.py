@@ -1,1 +1,286 @@
-"""normalization cards."""
+"""Normalizations, and dropout.
+
+Statistics are worked out again from X: a few reads, and second derivatives need nothing more.
+Their gradients are gathered in per-channel (or per-group) factors, which are small, so that few
+ops pass over tensors of the size of X.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from graphopt.ir.operator import Operator
+from graphopt.ir.tape import Tape, typed
+from graphopt.ir.variable import Constant, Variable
+from graphopt.ops.cases import case, fixed, positive, scalar
+from graphopt.ops.registry import Grad, Grads, gradient
+
+CHANNELS: dict[str, Any] = {
+    "scale": fixed((3,)),
+    "B": fixed((3,)),
+    "input_mean": fixed((3,)),
+    "input_var": positive((3,)),
+}
+TRAINING = {"training_mode": 1, "momentum": 0.7}
+
+
+def inverse_std(g: Tape, centred: Variable, axes: Sequence[int], epsilon: float) -> Variable:
+    """1 / sqrt(var + epsilon) of values whose mean is 0, with the reduced dims kept as 1."""
+    variance = g.ReduceMean(g.Mul(centred, centred), [*axes], keepdims=1)
+    return g.Reciprocal(g.Sqrt(g.Add(variance, epsilon)))
+
+
+def count(g: Tape, X: Variable, reduced: Variable, axes: Sequence[int]) -> Variable:
+    """How many elements of X go into one of ``reduced``, in X's dtype: []."""
+    dims = [(X.tensor_type.shape or ())[axis] for axis in axes]
+    if all(isinstance(d, int) for d in dims):
+        return g.full(math.prod(int(d) for d in dims), X)
+    return g.cast(g.Div(g.size_of(X), g.size_of(reduced)), X.dtype)
+
+
+def along_channels(g: Tape, v: Variable, X: Variable) -> Variable:
+    """v [c] shaped to broadcast against X [n, c, *i]: [c, *1]."""
+    return g.Unsqueeze(v, [*range(1, X.ndim - 1)]) if X.ndim > 2 else v
+
+
+def total(g: Tape, *parts: Variable | None) -> Variable | None:
+    """The sum of the parts that are there."""
+    there = [p for p in parts if p is not None]
+    if len(there) < 2:
+        return there[0] if there else None
+    return g.Add(*there) if len(there) == 2 else g.Sum(*there)
+
+
+@gradient(
+    "BatchNormalization",
+    cases=[
+        case(X=(2, 3, 2, 2), **CHANNELS),
+        case(X=(4, 3), **CHANNELS, attrs={"epsilon": 0.1}),
+        case(X=(3, 3, 2), **CHANNELS, attrs=TRAINING, results=3),
+        case(X=(2, 3, 2, 2), **CHANNELS, attrs={"training_mode": 1}, results=3),
+        case(X=(5, 3), **CHANNELS, attrs=TRAINING, results=3),
+    ],
+)
+def batch_normalization(
+    g: Tape, op: Operator, dY: Grad, d_running_mean: Grad, d_running_var: Grad
+) -> Grads:
+    """Y = scale (X - mean) / sqrt(var + epsilon) + B        X, Y: [n, c, *i]   others: [c].
+
+    Training: mean and var are those of X over all dims but c, and
+    running = momentum input + (1 - momentum) batch.
+    """
+    if op.attrs["training_mode"]:
+        return _batch_norm_training(g, op, dY, d_running_mean, d_running_var)
+    assert dY is not None
+    X, scale = op.operand("X"), op.operand("scale")
+    rstd = g.Reciprocal(g.Sqrt(g.Add(op.operand("input_var"), op.attrs["epsilon"])))  # [c]
+    slope = g.Mul(scale, rstd)
+    axes = [0, *range(2, X.ndim)]
+    centred = g.Sub(X, along_channels(g, op.operand("input_mean"), X))
+    dB = g.ReduceSum(dY, axes, keepdims=0)
+    dscale = g.Mul(g.ReduceSum(g.Mul(dY, centred), axes, keepdims=0), rstd)
+    return {
+        "X": typed(g.Mul(dY, along_channels(g, slope, X)), X),
+        "scale": dscale,
+        "B": dB,
+        "input_mean": g.Neg(g.Mul(dB, slope)),
+        "input_var": typed(g.Mul(g.Mul(dscale, slope), g.Mul(rstd, -0.5)), op.operand("input_var")),
+    }
+
+
+def _batch_norm_training(
+    g: Tape, op: Operator, dY: Grad, d_running_mean: Grad, d_running_var: Grad
+) -> Grads:
+    X, scale, keep = op.operand("X"), op.operand("scale"), op.attrs["momentum"]
+    axes = [0, *range(2, X.ndim)]
+    mean = g.ReduceMean(X, axes, keepdims=0)  # [c]
+    centred = g.Sub(X, along_channels(g, mean, X))
+    n = count(g, X, mean, axes)
+    variance = g.ReduceMean(g.Mul(centred, centred), axes, keepdims=0)  # [c]
+    rstd = g.Reciprocal(g.Sqrt(g.Add(variance, op.attrs["epsilon"])))
+    slope = g.Mul(scale, rstd)
+    dscale = dB = main = None
+    # dX = dY slope + centred factor + shift, with factor and shift [c]
+    factors: list[Grad] = []
+    shifts: list[Grad] = []
+    if dY is not None:
+        dB = g.ReduceSum(dY, axes, keepdims=0)
+        dscale = g.Mul(g.ReduceSum(g.Mul(dY, centred), axes, keepdims=0), rstd)
+        main = g.Mul(dY, along_channels(g, slope, X))
+        per_element = g.Neg(g.Div(slope, n))
+        factors.append(g.Mul(g.Mul(dscale, rstd), per_element))
+        shifts.append(g.Mul(dB, per_element))
+    if d_running_mean is not None:
+        shifts.append(g.Div(g.Mul(d_running_mean, 1 - keep), n))
+    if d_running_var is not None:
+        factors.append(g.Div(g.Mul(d_running_var, 2 * (1 - keep)), n))
+    factor, shift = total(g, *factors), total(g, *shifts)
+    dX = total(
+        g,
+        main,
+        None if factor is None else g.Mul(centred, along_channels(g, factor, X)),
+        None if shift is None else along_channels(g, shift, X),
+    )
+    if factor is None and dX is not None:
+        dX = g.expand_like(dX, X)
+    return {
+        "X": None if dX is None else typed(dX, X),
+        "scale": dscale,
+        "B": dB,
+        "input_mean": None if d_running_mean is None else g.Mul(d_running_mean, keep),
+        "input_var": None if d_running_var is None else g.Mul(d_running_var, keep),
+    }
+
+
+@gradient(
+    "Dropout",
+    cases=[
+        case(data=(2, 3)),
+        case(data=(2, 3), ratio=scalar(0.4), training_mode=scalar(False)),
+        case(data=(4, 5), ratio=scalar(0.4), training_mode=scalar(True), attrs={"seed": 7}),
+        case(data=(3,), ratio=scalar(0.0), training_mode=scalar(True), attrs={"seed": 7}),
+    ],
+    nondiff=["ratio", "training_mode"],
+)
+def dropout(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = mask X / (1 - ratio) while training, else X        X, Y: [*n]."""
+    training, ratio = op.maybe("training_mode"), op.maybe("ratio")
+    if training is None or (isinstance(training, Constant) and not training.value):
+        return {"data": dY}
+    if ratio is None or isinstance(ratio, Constant):
+        kept = 1.0 - (0.5 if ratio is None else float(ratio.value))
+        scale: Variable = g.full(1 / kept if kept else 0.0, dY)
+    else:
+        scale = g.Reciprocal(g.Sub(1.0, g.cast(ratio, dY.dtype)))
+    if not isinstance(training, Constant):
+        scale = g.Where(training, scale, g.full(1, dY))
+    weight = g.Where(g.result_of(op, "mask"), scale, g.full(0, dY))  # [*n]
+    return {"data": g.Mul(dY, weight)}
+
+
+@gradient(
+    "GroupNormalization",
+    cases=[
+        case(X=(2, 4, 3), scale=fixed((4,)), bias=fixed((4,)),
+             attrs={"num_groups": 2, "stash_type": 11}),
+        case(X=(1, 6, 2, 2), scale=fixed((6,)), bias=fixed((6,)),
+             attrs={"num_groups": 3, "stash_type": 11, "epsilon": 0.1}),
+    ],
+)  # fmt: skip
+def group_normalization(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = scale norm(X) + bias, over each group of channels        X: [n, c, *i]   scale: [c]."""
+    X, scale, groups = op.operand("X"), op.operand("scale"), op.attrs["num_groups"]
+    size = g.dims(X.shape[1] // groups) if X.shape[1] > 0 else g.Div(g.dim_of(scale, 0), groups)
+    grouped = g.reshape(X, 0, groups, size, -1)  # [n, groups, c / groups, i]
+    dX, dscale, dbias = _per_group(g, grouped, dY, g.reshape(scale, groups, -1, 1), op)
+    return {
+        "X": g.reshape_like(dX, X),
+        "scale": g.reshape_like(dscale, scale),
+        "bias": g.reshape_like(dbias, scale),
+    }
+
+
+@gradient(
+    "InstanceNormalization",
+    cases=[
+        case(input=(2, 3, 4), scale=fixed((3,)), B=fixed((3,))),
+        case(input=(2, 3, 2, 2), scale=fixed((3,)), B=fixed((3,)), attrs={"epsilon": 0.1}),
+    ],
+)
+def instance_normalization(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = scale norm(X) + B, over the spatial dims        X: [n, c, *i]   scale, B: [c]."""
+    X, scale = op.operand("input"), op.operand("scale")
+    grouped = g.reshape(X, 0, 0, 1, -1)  # [n, c, 1, i]
+    dX, dscale, dB = _per_group(g, grouped, dY, g.reshape(scale, -1, 1, 1), op)
+    return {
+        "input": g.reshape_like(dX, X),
+        "scale": g.reshape_like(dscale, scale),
+        "B": g.reshape_like(dB, scale),
+    }
+
+
+def _per_group(
+    g: Tape, X: Variable, dY: Variable, scale: Variable, op: Operator
+) -> tuple[Variable, Variable, Variable]:
+    """The gradients to X [n, groups, c, i], scale [groups, c, 1] and bias; dY is shaped like X."""
+    dY = g.reshape_like(dY, X)
+    centred = g.Sub(X, g.ReduceMean(X, [2, 3], keepdims=1))
+    rstd = inverse_std(g, centred, [2, 3], op.attrs["epsilon"])  # [n, groups, 1, 1]
+    n = count(g, X, rstd, [2, 3])
+    sums = g.ReduceSum(dY, [3], keepdims=1)  # [n, groups, c, 1]
+    products = g.Mul(g.ReduceSum(g.Mul(dY, centred), [3], keepdims=1), rstd)
+    per_element = g.Neg(g.Div(rstd, n))
+    shift = g.Mul(g.ReduceSum(g.Mul(sums, scale), [2], keepdims=1), per_element)
+    factor = g.Mul(g.ReduceSum(g.Mul(products, scale), [2], keepdims=1), g.Mul(per_element, rstd))
+    dX = g.Sum(g.Mul(dY, g.Mul(scale, rstd)), g.Mul(centred, factor), shift)
+    return typed(dX, X), g.ReduceSum(products, [0], keepdims=0), g.ReduceSum(sums, [0], keepdims=0)
+
+
+@gradient(
+    "LayerNormalization",
+    cases=[
+        case(X=(2, 3, 4), Scale=fixed((4,)), B=fixed((4,))),
+        case(X=(2, 3, 4), Scale=fixed((3, 4)), attrs={"axis": 1}),
+        case(X=(3, 4), Scale=fixed((4,)), B=fixed((4,)), attrs={"axis": 1, "epsilon": 0.1}),
+        case(X=(2, 3), Scale=fixed((2, 3)), B=fixed((3,)), attrs={"axis": 0}),
+    ],
+)
+def layer_normalization(g: Tape, op: Operator, dY: Grad, dMean: Grad, dInvStdDev: Grad) -> Grads:
+    """Y = Scale norm(X) + B, over the dims from axis on        X, Y: [*n, *m]   Scale, B: [*m]."""
+    X, Scale = op.operand("X"), op.operand("Scale")
+    axes = [*range(op.attrs["axis"] % X.ndim, X.ndim)]
+    mean, rstd = _layer_statistics(g, op, X, axes)  # [*n, *1]
+    norm = g.Mul(g.Sub(X, mean), rstd)
+    parts: list[Grad] = []
+    dScale = None
+    if dY is not None:
+        dScale, dnorm = g.Mul(dY, norm), g.Mul(dY, Scale)
+        along = g.Mul(norm, g.ReduceMean(g.Mul(dScale, Scale), axes, keepdims=1))
+        away = g.Sub(dnorm, g.ReduceMean(dnorm, axes, keepdims=1))
+        parts.append(typed(g.Mul(g.Sub(away, along), rstd), X))
+    if dMean is not None:
+        parts.append(g.Div(g.cast(dMean, X.dtype), count(g, X, rstd, axes)))
+    if dInvStdDev is not None:
+        slope = g.Neg(
+            g.Div(g.Mul(rstd, rstd), count(g, X, rstd, axes))
+        )  # d rstd / d X = slope norm
+        parts.append(typed(g.Mul(norm, g.Mul(slope, g.cast(dInvStdDev, X.dtype))), X))
+    dX = total(g, *parts)
+    return {"X": None if dX is None else g.expand_like(dX, X), "Scale": dScale, "B": dY}
+
+
+def _layer_statistics(
+    g: Tape, op: Operator, X: Variable, axes: Sequence[int]
+) -> tuple[Variable, Variable]:
+    """Mean and 1 / std: the op's own results, unless they hold fewer digits than X."""
+    if X.dtype.itemsize <= np.dtype("f4").itemsize:
+        mean, rstd = g.result_of(op, "Mean"), g.result_of(op, "InvStdDev")
+        return g.cast(mean, X.dtype), g.cast(rstd, X.dtype)
+    mean = g.ReduceMean(X, [*axes], keepdims=1)
+    return mean, inverse_std(g, g.Sub(X, mean), axes, op.attrs["epsilon"])
+
+
+@gradient(
+    "LpNormalization",
+    cases=[
+        case(input=(2, 3)),
+        case(input=(2, 3, 2), attrs={"axis": 1}),
+        case(input=positive((2, 3)), attrs={"axis": 0, "p": 1}),
+    ],
+)
+def lp_normalization(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = X / (sum of |X|^p over axis)^(1/p), 0 where that is 0        X, Y: [*n]."""
+    X, Y, axis = op.operand("input"), op.outputs[0], op.attrs["axis"]
+    assert Y is not None
+    if op.attrs["p"] == 1:
+        length, slope = g.ReduceSum(g.Abs(X), [axis], keepdims=1), g.Sign(X)
+    else:
+        length, slope = g.Sqrt(g.ReduceSum(g.Mul(X, X), [axis], keepdims=1)), Y
+    along = g.Mul(slope, g.ReduceSum(g.Mul(dY, Y), [axis], keepdims=1))
+    zero = g.full(0, X)
+    safe = g.Where(g.Equal(length, zero), g.full(np.inf, X), length)
+    return {"input": typed(g.Div(g.Sub(dY, along), safe), X)}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from graphopt.ir.operator import Operator
 from graphopt.ir.tape import Tape, typed
-from graphopt.ir.variable import Variable
-from graphopt.ops.cases import case, i64
+from graphopt.ir.types import Dim
+from graphopt.ir.variable import Constant, Variable
+from graphopt.ops.cases import case, i64, positive
+from graphopt.ops.elementwise import result_of
 from graphopt.ops.registry import Grads, gradient
 
 REDUCTIONS = [
@@ -22,8 +26,8 @@ def kept_dims(g: Tape, op: Operator, x: Variable) -> Variable:
     if op.attrs["keepdims"] or x.ndim == op.operand("data").ndim:
         return x
     if axes is None:
-        return g.Reshape(x, [1] * op.operand("data").ndim)  # type: ignore[no-any-return]
-    return g.Unsqueeze(x, axes)  # type: ignore[no-any-return]
+        return g.Reshape(x, [1] * op.operand("data").ndim)
+    return g.Unsqueeze(x, axes)
 
 
 def spread(g: Tape, op: Operator, dY: Variable) -> Variable:
@@ -35,8 +39,61 @@ def reduced_size(g: Tape, op: Operator) -> Variable:
     """How many elements of the operand go into one element of the result, in its dtype: []."""
     x, y = op.operand("data"), op.outputs[0]
     assert y is not None
-    size = g.Div(g.size_of(x), g.size_of(y))
+    dims = _reduced_dims(op, x)
+    if dims is not None and all(isinstance(d, int) for d in dims):
+        return g.full(math.prod(int(d) for d in dims), x)
+    size = g.size_of(x)
+    if any(d != 1 for d in y.tensor_type.shape or ()):
+        size = g.Div(size, g.size_of(y))
     return g.cast(size, x.dtype)
+
+
+def _reduced_dims(op: Operator, x: Variable) -> list[Dim] | None:
+    """The dims that are reduced, where the axes are known."""
+    axes, shape = op.maybe("axes"), x.tensor_type.shape or ()
+    if axes is None:
+        return [] if op.attrs["noop_with_empty_axes"] else list(shape)
+    if not isinstance(axes, Constant):
+        return None
+    if not axes.value.size:
+        return [] if op.attrs["noop_with_empty_axes"] else list(shape)
+    return [shape[int(a)] for a in axes.value]
+
+
+@gradient("ReduceL1", cases=REDUCTIONS[:3], nondiff=["axes"])
+def reduce_l1(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = sum over axes of |X|        X: [*n]   Y: [*n less axes]."""
+    X = op.operand("data")
+    return {"data": typed(g.Mul(g.Sign(X), kept_dims(g, op, dY)), X)}
+
+
+@gradient("ReduceL2", cases=REDUCTIONS[:3], nondiff=["axes"])
+def reduce_l2(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = sqrt of the sum over axes of X^2, of slope 0 at 0        X: [*n]   Y: [*n less axes]."""
+    X, Y = op.operand("data"), result_of(op)
+    share = g.Div(dY, g.Where(g.Equal(Y, 0.0), 1.0, Y))
+    return {"data": typed(g.Mul(X, kept_dims(g, op, share)), X)}
+
+
+@gradient(
+    "ReduceLogSum",
+    cases=[
+        case(data=positive((2, 3)), attrs={"keepdims": 0}),
+        case(data=positive((2, 3, 4)), axes=i64(1)),
+    ],
+    nondiff=["axes"],
+)
+def reduce_log_sum(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = log of the sum over axes of X        X: [*n]   Y: [*n less axes]."""
+    return {"data": spread(g, op, g.Mul(dY, g.Exp(g.Neg(result_of(op)))))}
+
+
+@gradient("ReduceLogSumExp", cases=REDUCTIONS[:3], nondiff=["axes"])
+def reduce_log_sum_exp(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = log of the sum over axes of exp X        X: [*n]   Y: [*n less axes]."""
+    X = op.operand("data")
+    softmax = g.Exp(g.Sub(X, kept_dims(g, op, result_of(op))))
+    return {"data": typed(g.Mul(softmax, kept_dims(g, op, dY)), X)}
 
 
 @gradient("ReduceMax", cases=REDUCTIONS[:3], nondiff=["axes"])
@@ -57,15 +114,33 @@ def reduce_min(g: Tape, op: Operator, dY: Variable) -> Grads:
     return {"data": _among_ties(g, op, dY)}
 
 
+@gradient("ReduceProd", cases=REDUCTIONS[:3], nondiff=["axes"])
+def reduce_prod(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = product over axes of X, which may have zeros        X: [*n]   Y: [*n less axes]."""
+    X, axes = op.operand("data"), op.maybe("axes")
+    is_zero = g.Equal(X, 0.0)
+    safe = g.Where(is_zero, 1.0, X)
+    zero = g.cast(is_zero, X.dtype)
+    others = g.Sub(g.ReduceSum(zero, axes, keepdims=1), zero)  # zeros among the other elements
+    slope = g.Where(g.Equal(others, 0.0), g.Div(g.ReduceProd(safe, axes, keepdims=1), safe), 0.0)
+    return {"data": typed(g.Mul(slope, kept_dims(g, op, dY)), X)}
+
+
 @gradient("ReduceSum", cases=REDUCTIONS, nondiff=["axes"])
 def reduce_sum(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = sum over axes of X        X: [*n]   Y: [*n less axes]."""
     return {"data": spread(g, op, dY)}
 
 
+@gradient("ReduceSumSquare", cases=REDUCTIONS[:3], nondiff=["axes"])
+def reduce_sum_square(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = sum over axes of X^2        X: [*n]   Y: [*n less axes]."""
+    X = op.operand("data")
+    return {"data": typed(g.Mul(X, kept_dims(g, op, g.Mul(dY, 2.0))), X)}
+
+
 def _among_ties(g: Tape, op: Operator, dY: Variable) -> Variable:
-    X, Y = op.operand("data"), op.outputs[0]
-    assert Y is not None
+    X, Y = op.operand("data"), result_of(op)
     ties = g.cast(g.Equal(X, kept_dims(g, op, Y)), X.dtype)  # [*n]
     count = g.ReduceSum(ties, op.maybe("axes"), keepdims=1)
     share = g.Div(kept_dims(g, op, dY), count)

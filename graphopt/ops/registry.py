@@ -127,8 +127,8 @@ class Composite:
             variable = Variable(name, found, block=block, where=UNKNOWN, is_data=True)
             block.add_var(variable)
             inputs.append(variable)
-        found = self.body(Tape(block, role=Role.UPDATE), *inputs, **attrs)
-        return program, inputs, [found[name] for name in self.updates if name in found]
+        results = self.body(Tape(block, role=Role.UPDATE), *inputs, **attrs)
+        return program, inputs, [results[name] for name in self.updates if name in results]
 
     @property
     def input_names(self) -> list[str]:

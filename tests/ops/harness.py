@@ -71,8 +71,10 @@ def evaluate(program: Program, fetch: list[Variable], feeds: dict[str, np.ndarra
     inputs = free_variables(pruned)
     wanted = [pruned.constant(v.value) if hasattr(v, "value") else block.var(v.name) for v in fetch]
     for v in wanted:
-        if not hasattr(v, "value") and not any(v is w for w in inputs) and not any(
-            v is w for op in block.ops for w in op.writes()
+        if (
+            not hasattr(v, "value")
+            and not any(v is w for w in inputs)
+            and not any(v is w for op in block.ops for w in op.writes())
         ):
             inputs.append(v)
     lowered = lower(pruned, inputs, wanted)

@@ -1,0 +1,1 @@
+"""SAY: layers and their functions."""

@@ -1,0 +1,281 @@
+"""Linear maps, dropout, padding, resizing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphopt.errors import ArgumentError
+from graphopt.ir.tape import Tape
+from graphopt.ir.variable import Variable
+from graphopt.ir.where import here
+from graphopt.scoping import next_seed, recorder
+from graphopt.tensor.operands import (
+    Axes,
+    TensorLike,
+    as_variable,
+    axes_of,
+    choice,
+    int_vector,
+    named,
+    pair,
+)
+from graphopt.tensor.reduce import norm
+
+
+def cosine_similarity(x1: TensorLike, x2: TensorLike, axis: int = 1, eps: float = 1e-8) -> Variable:
+    """x1 · x2 / max(‖x1‖ ‖x2‖, eps) along an axis        x1, x2: broadcast."""
+    left, right = pair("Mul", x1, x2)
+    g = recorder(left, right)
+    product = g.ReduceSum(g.Mul(left, right), [axis], keepdims=0)
+    sizes = g.Mul(norm(left, axis=axis), norm(right, axis=axis))
+    return named(g.Div(product, g.Max(sizes, g.const(eps, left.dtype))), None)
+
+
+def dropout(
+    x: TensorLike,
+    p: float = 0.5,
+    axis: Axes = None,
+    training: bool = True,
+    mode: str = "upscale_in_train",
+    name: str | None = None,
+) -> Variable:
+    """Zero each element with probability p, in training; the others are divided by 1 - p.
+
+    With ``axis`` elements that differ only along other dims share their fate. With mode
+    "downscale_in_infer" nothing is divided in training, and x is multiplied by 1 - p else.
+
+    >>> dropout(x, 0.1)
+    <Variable dropout_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentError: p is not in [0, 1], or an unknown mode.
+    """
+    choice("dropout", "mode", mode, ["upscale_in_train", "downscale_in_infer"])
+    if not 0 <= p <= 1:
+        raise ArgumentError(f"dropout: p must be in [0, 1], not {p}", where=here())
+    g = recorder(x)
+    x = as_variable(g, x)
+    downscale = mode == "downscale_in_infer"
+    if training and p == 1:
+        return named(g.zeros_like(x), name)
+    y = _dropped(g, x, p, axis) if training else x
+    return named(g.Mul(y, g.const(1 - p, x.dtype)) if downscale else y, name)
+
+
+def _dropped(g: Tape, x: Variable, p: float, axis: Axes) -> Variable:
+    axes = axes_of(x, axis)
+    kept = x
+    if axes is not None:
+        dims = [g.dim_of(x, k) if k in axes else [1] for k in range(x.ndim)]
+        kept = g.Expand(g.const(1.0, x.dtype), g.Concat(*dims, axis=0))  # 1 in the shared dims
+    seed = int(next_seed(g.program))
+    y: Variable = g.Dropout(kept, g.const(p, x.dtype), np.array(True), seed=seed)
+    return y if axes is None else g.Mul(x, y)
+
+
+def interpolate(
+    x: TensorLike,
+    size: Sequence[int] | int | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool = False,
+    align_mode: int = 0,
+    data_format: str = "NCHW",
+    name: str | None = None,
+) -> Variable:
+    """An image in another size, by the nearest pixel or linearly between pixels.
+
+    x: [n, c, h, w] of known h and w   result: [n, c, h', w']. ``align_corners`` maps corner pixels
+    onto each other; ``align_mode`` 1 puts a pixel's value at its corner, not its centre.
+
+    >>> interpolate(image, scale_factor=2)
+    <Variable gather_1 : f32[N, 3, 16, 16]>
+    """
+    choice("interpolate", "mode", mode, ["nearest", "linear", "bilinear", "trilinear"])
+    g = recorder(x)
+    x = as_variable(g, x)
+    last = data_format.endswith("C")
+    axes = [*range(1, x.ndim - 1)] if last else [*range(2, x.ndim)]
+    sizes = _target_sizes(x, axes, size, scale_factor)
+    y = x
+    for axis, wanted in zip(axes, sizes, strict=True):
+        old = x.shape[axis]
+        if mode == "nearest":
+            y = g.Gather(y, _nearest(old, wanted, align_corners), axis=axis)
+        else:
+            y = _mixed(g, y, _linear(old, wanted, align_corners, align_mode), axis)
+    return named(y, name)
+
+
+def _target_sizes(
+    x: Variable,
+    axes: Sequence[int],
+    size: Sequence[int] | int | None,
+    factor: float | Sequence[float] | None,
+) -> list[int]:
+    old = [x.shape[a] for a in axes]
+    if -1 in old or (size is None) == (factor is None):
+        raise ArgumentError(
+            "interpolate needs an image of known size, and size or scale_factor",
+            operands=[(x.name, x.tensor_type), ("size", size), ("scale_factor", factor)],
+            where=here(),
+        )
+    if size is not None:
+        return [size] * len(old) if isinstance(size, int) else list(size)
+    factors = [factor] * len(old) if isinstance(factor, (int, float)) else list(factor or ())
+    return [math.floor(d * f) for d, f in zip(old, factors, strict=True)]
+
+
+def _nearest(old: int, new: int, align_corners: bool) -> np.ndarray:
+    """The pixel that each new pixel shows: [new]."""
+    if align_corners and new > 1:
+        return np.floor(np.arange(new) * ((old - 1) / (new - 1)) + 0.5).astype(np.int64)
+    return np.arange(new) * old // new
+
+
+def _linear(old: int, new: int, align_corners: bool, align_mode: int) -> np.ndarray:
+    """The matrix [new, old] that mixes the two nearest pixels."""
+    k = np.arange(new)
+    if align_corners:
+        at = k * ((old - 1) / (new - 1)) if new > 1 else k * 0.0
+    elif align_mode == 1:
+        at = k * (old / new)
+    else:
+        at = (k + 0.5) * (old / new) - 0.5
+    at = np.clip(at, 0, old - 1)
+    low = np.floor(at).astype(np.int64)
+    high = np.minimum(low + 1, old - 1)
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (k, low), 1 - (at - low))
+    np.add.at(matrix, (k, high), at - low)
+    return matrix
+
+
+def _mixed(g: Tape, x: Variable, matrix: np.ndarray, axis: int) -> Variable:
+    """A matrix applied along one axis."""
+    if axis == x.ndim - 1:
+        return g.MatMul(x, g.const(matrix.T, x.dtype))
+    perm = [*range(x.ndim)]
+    perm[axis], perm[-1] = perm[-1], perm[axis]
+    mixed = g.MatMul(g.Transpose(x, perm=perm), g.const(matrix.T, x.dtype))
+    return g.Transpose(mixed, perm=perm)
+
+
+upsample = interpolate
+
+
+def linear(
+    x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, name: str | None = None
+) -> Variable:
+    """X weight + bias        x: [*n, i]   weight: [i, o]   bias: [o]   result: [*n, o].
+
+    >>> w = x.program.global_block().create_var("w", [4, 2])
+    >>> linear(x, w)
+    <Variable matmul_0 : f32[N, 2]>
+    """
+    g = recorder(x, weight, bias)
+    y = g.MatMul(as_variable(g, x), as_variable(g, weight))
+    return named(y if bias is None else g.Add(y, as_variable(g, bias)), name)
+
+
+MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def pad(
+    x: TensorLike,
+    pad: Sequence[int] | int | Variable,
+    mode: str = "constant",
+    value: float = 0.0,
+    data_format: str = "NCHW",
+    pad_from_left_axis: bool = True,
+    name: str | None = None,
+) -> Variable:
+    """Elements around x: a value, a reflection, the edge again, or the other side.
+
+    ``pad`` is [before, after] for every dim from the first on (from the last if not
+    pad_from_left_axis), or a shorter list for the spatial dims from the last on: [left, right,
+    top, bottom].
+
+    >>> pad(image, [1, 1, 2, 2])
+    <Variable pad_0 : f32[N, 3, 12, 10]>
+    """
+    choice("pad", "mode", mode, [*MODES])
+    g = recorder(x, pad)
+    x = as_variable(g, x)
+    fill = g.const(value, x.dtype) if mode == "constant" else None
+    if isinstance(pad, Variable):
+        return named(g.Pad(x, int_vector(g, pad), fill, mode=MODES[mode]), name)
+    pairs = _pad_pairs(x, pad, data_format, pad_from_left_axis)
+    if mode != "constant" and all(x.shape[k] != -1 for k in pairs):
+        return named(_padded_by_index(g, x, pairs, mode), name)
+    pads = [pairs.get(k, (0, 0))[side] for side in (0, 1) for k in range(x.ndim)]
+    return named(g.Pad(x, pads, fill, mode=MODES[mode]), name)
+
+
+def _pad_pairs(
+    x: Variable, pad: Sequence[int] | int, data_format: str, from_left: bool
+) -> dict[int, tuple[int, int]]:
+    """Axis to (before, after)."""
+    last = data_format.endswith("C")
+    spatial = [*range(1, x.ndim - 1)] if last and x.ndim > 2 else [*range(2, x.ndim)]
+    flat = [pad] * (2 * len(spatial)) if isinstance(pad, int) else list(pad)
+    if len(flat) % 2 or len(flat) > 2 * x.ndim:
+        raise ArgumentError(
+            f"pad: {flat} does not fit {x.name}",
+            operands=[(x.name, x.tensor_type)],
+            where=here(),
+            fix="give [before, after] for each dim to pad",
+        )
+    pairs = [*zip(flat[::2], flat[1::2], strict=True)]
+    if len(pairs) == x.ndim:
+        axes = [*range(x.ndim)] if from_left else [*range(x.ndim)][::-1]
+    else:
+        axes = (spatial if len(pairs) <= len(spatial) else [*range(x.ndim)])[::-1]
+    return dict(zip(axes, pairs, strict=False))
+
+
+def _padded_by_index(
+    g: Tape, x: Variable, pairs: dict[int, tuple[int, int]], mode: str
+) -> Variable:
+    """A Gather along every padded dim."""
+    for axis, (before, after) in pairs.items():
+        if before or after:
+            rule = MODES[mode] if mode == "circular" else mode.replace("replicate", "edge")
+            index = np.pad(np.arange(x.shape[axis]), (before, after), mode=rule)  # type: ignore[call-overload]
+            x = g.Gather(x, index, axis=axis)
+    return x
+
+
+def scaled_dot_product_attention(
+    query: TensorLike,
+    key: TensorLike,
+    value: TensorLike,
+    attn_mask: TensorLike | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    training: bool = True,
+    name: str | None = None,
+) -> Variable:
+    """softmax(q kᵀ / √d + mask) v, per head; a bool mask is False where blocked.
+
+    query: [n, t, h, d]   key, value: [n, s, h, d]   attn_mask: broadcasts to [n, h, t, s]
+    """
+    g = recorder(query, key, value, attn_mask)
+    q = g.Transpose(as_variable(g, query), perm=[0, 2, 1, 3])  # [n, h, t, d]
+    k = g.Transpose(as_variable(g, key), perm=[0, 2, 3, 1])  # [n, h, d, s]
+    v = g.Transpose(as_variable(g, value), perm=[0, 2, 1, 3])  # [n, h, s, d]
+    scores = g.MatMul(g.Mul(q, g.const(1 / math.sqrt(q.shape[-1]), q.dtype)), k)  # [n, h, t, s]
+    blocked = g.const(-np.inf, q.dtype)
+    if is_causal:
+        ones = g.Expand(g.const(True), g.Concat(g.dim_of(q, 2), g.dim_of(k, 3), axis=0))
+        scores = g.Where(g.Trilu(ones, upper=0), scores, blocked)
+    if attn_mask is not None:
+        mask = as_variable(g, attn_mask)
+        bias = g.Add(scores, mask) if mask.tensor_type.is_float else None
+        scores = g.Where(mask, scores, blocked) if bias is None else bias
+    weights = g.Softmax(scores, axis=-1)
+    weights = dropout(weights, dropout_p, training=training) if dropout_p else weights
+    return named(g.Transpose(g.MatMul(weights, v), perm=[0, 2, 1, 3]), name)

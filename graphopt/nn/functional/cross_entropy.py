@@ -1,0 +1,237 @@
+"""Cross entropy with Paddle's denominators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ShapeError
+from graphopt.ir.arithmetic import cast_to
+from graphopt.ir.tape import Tape
+from graphopt.ir.variable import Variable
+from graphopt.ir.where import here
+from graphopt.nn.functional.loss import REDUCTIONS
+from graphopt.scoping import recorder
+from graphopt.tensor.math import stopped
+from graphopt.tensor.operands import TensorLike, as_variable, axis_of, choice, named
+
+
+def cross_entropy(
+    input: TensorLike,
+    label: TensorLike,
+    weight: TensorLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    soft_label: bool = False,
+    axis: int = -1,
+    use_softmax: bool = True,
+    label_smoothing: float = 0.0,
+    name: str | None = None,
+) -> Variable:
+    """-log softmax(x)[y], weighted, reduced; with soft_label -sum(y log softmax(x)).
+
+    input: [*n, c], c on ``axis``   label: int[*n], with or without a 1 on ``axis``, or [*n, c] if
+    soft   weight: [c]   result: [], or [*n] unreduced (with the label's 1, and with 1 if soft).
+
+    The mean divides by the weights of the labels that count. Without weights it divides by the
+    number of labels that count if ignore_index >= 0, else by the number of all labels. With
+    use_softmax=False the input is probabilities. The label gets no gradient.
+
+    >>> cross_entropy(x, label)
+    <Variable reducemean_0 : f32[]>
+
+    Raises:
+        ShapeError: the label does not fit the input.
+        ArgumentError: an unknown reduction, or ignore_index > 0 with soft_label.
+    """
+    choice("cross_entropy", "reduction", reduction, REDUCTIONS)
+    if soft_label and ignore_index > 0:
+        raise ArgumentError(
+            "cross_entropy: ignore_index is for labels that are classes", where=here()
+        )
+    g = recorder(input, label, weight)
+    x, y = as_variable(g, input), as_variable(g, label)
+    if x.ndim == 0:
+        raise ShapeError("cross_entropy: the input has no class axis", where=here())
+    w = None if weight is None else as_variable(g, weight)
+    loss = _CrossEntropy(g, x, y, w, axis_of(x, axis), ignore_index, reduction, use_softmax)
+    if soft_label:
+        return named(loss.soft(loss.smooth(stopped(y), label_smoothing)), name)
+    loss.check_label()
+    return named(loss.smoothed(label_smoothing) if label_smoothing else loss.hard(), name)
+
+
+@dataclass
+class _CrossEntropy:
+    """One call: operands, the class axis counted from the front, options."""
+
+    g: Tape
+    x: Variable
+    label: Variable
+    weight: Variable | None
+    axis: int
+    ignore: int
+    reduction: str
+    use_softmax: bool
+
+    def check_label(self) -> None:
+        x, y = self.x, self.label
+        column = y.ndim == x.ndim and y.shape[self.axis] in (1, -1)
+        rest = [d for k, d in enumerate(x.shape) if k != self.axis]
+        found = [d for k, d in enumerate(y.shape) if not column or k != self.axis]
+        same = len(rest) == len(found) and all(
+            d == e or -1 in (d, e) for d, e in zip(rest, found, strict=True)
+        )
+        if not same:
+            raise ShapeError(
+                "cross_entropy: the label does not fit the input",
+                operands=[
+                    ("input = " + x.name, x.tensor_type),
+                    ("label = " + y.name, y.tensor_type),
+                ],
+                where=here(),
+                fix="give one class per sample, or soft_label=True for probabilities",
+            )
+
+    @property
+    def is_column(self) -> bool:
+        """Whether the label has a 1 where the input has its classes."""
+        return self.label.ndim == self.x.ndim
+
+    def classes(self) -> Variable:
+        """The label as integers without the class axis: [*n]."""
+        y = self.label
+        if y.dtype not in (np.dtype("i4"), np.dtype("i8")):
+            y = cast_to(y, np.dtype("i8"))
+        squeezed: Variable = self.g.Squeeze(y, [self.axis]) if self.is_column else y
+        return squeezed
+
+    def hard(self) -> Variable:
+        """Labels are classes."""
+        labels = self.classes()
+        return self.reduced(self.each(labels), labels)
+
+    def each(self, labels: Variable) -> Variable:
+        """The weighted loss of each sample, 0 where ignored: [*n]."""
+        g, x, flat = self.g, self.x, labels
+        if self.axis != 1 or x.ndim < 2:  # ONNX has the classes in dim 1
+            x = self.classes_last(x)
+            x = x if x.ndim == 2 else g.Reshape(x, np.array([-1, x.shape[-1]]))  # [n, c]
+            flat = labels if labels.ndim == 1 else g.Reshape(labels, [-1])  # [n]
+        x = x if self.use_softmax else g.Log(x)
+        loss: Variable = g.emit(
+            "SoftmaxCrossEntropyLoss" if self.use_softmax else "NegativeLogLikelihoodLoss",
+            x,
+            flat,
+            self.weight,
+            ignore_index=self.ignore,
+            reduction="none",
+        )
+        return loss if flat is labels else g.reshape_like(loss, labels)
+
+    def classes_last(self, x: Variable) -> Variable:
+        """x with its class axis at the end."""
+        n = x.ndim
+        if self.axis == n - 1:
+            return x
+        perm = [k for k in range(n) if k != self.axis]
+        moved: Variable = self.g.Transpose(x, perm=[*perm, self.axis])
+        return moved
+
+    def reduced(self, loss: Variable, labels: Variable) -> Variable:
+        """The reduction of a loss per sample, ignored ones being 0."""
+        g = self.g
+        if self.reduction == "none":
+            return g.Unsqueeze(loss, [self.axis]) if self.is_column else loss
+        if self.reduction == "sum":
+            return g.ReduceSum(loss, keepdims=0)
+        if self.weight is None and self.ignore < 0:
+            return g.ReduceMean(loss, keepdims=0)
+        return self.over(g.ReduceSum(loss, keepdims=0), self.counted(labels))
+
+    def counted(self, labels: Variable) -> Variable:
+        """The summed weights, or the number, of the labels that are not ignored: []."""
+        g, dtype = self.g, self.x.dtype
+        counts = g.Not(g.Equal(labels, g.const(self.ignore, labels.dtype)))
+        if self.weight is None:
+            return g.ReduceSum(g.cast(counts, dtype), keepdims=0)
+        classes = g.Where(counts, labels, g.const(0, labels.dtype))
+        weights = g.Where(counts, g.Gather(self.weight, classes), g.const(0.0, dtype))
+        return g.ReduceSum(weights, keepdims=0)
+
+    def over(self, total: Variable, count: Variable) -> Variable:
+        """total / count, and total (which is 0) where count is 0."""
+        g = self.g
+        none = g.Equal(count, g.const(0.0, count.dtype))
+        return g.Div(total, g.Where(none, g.const(1.0, count.dtype), count))
+
+    def smooth(self, y: Variable, epsilon: float) -> Variable:
+        """(1 - epsilon) y + epsilon / c."""
+        if not epsilon:
+            return y
+        c = self.x.shape[self.axis]
+        g, dtype = self.g, self.x.dtype
+        return g.Add(g.Mul(y, g.const(1 - epsilon, dtype)), g.const(epsilon / c, dtype))
+
+    def smoothed(self, epsilon: float) -> Variable:
+        """Labels are classes, made probabilities that are not quite 0 and 1."""
+        g, dtype = self.g, self.x.dtype
+        labels = self.classes()
+        counts = g.Not(g.Equal(labels, g.const(self.ignore, labels.dtype)))
+        classes = g.Where(counts, labels, g.const(0, labels.dtype))
+        depth = np.array(self.x.shape[self.axis])
+        values = g.const(np.array([0.0, 1.0]), dtype)
+        hot = g.OneHot(classes, depth, values, axis=self.axis)
+        loss = g.Squeeze(self.of_probabilities(self.smooth(hot, epsilon)), [self.axis])
+        if self.weight is not None:
+            loss = g.Mul(loss, g.Gather(self.weight, classes))
+        return self.reduced(g.Where(counts, loss, g.const(0.0, dtype)), labels)
+
+    def of_probabilities(self, y: Variable) -> Variable:
+        """-sum(y log p) with 1 on the class axis."""
+        g = self.g
+        log = g.LogSoftmax(self.x, axis=self.axis) if self.use_softmax else g.Log(self.x)
+        return g.Neg(g.ReduceSum(g.Mul(y, log), [self.axis], keepdims=1))
+
+    def soft(self, y: Variable) -> Variable:
+        """Labels are probabilities; a sample's weight is label · weight."""
+        g = self.g
+        y = cast_to(y, self.x.dtype)
+        loss = self.of_probabilities(y)
+        count: Variable | None = None
+        if self.weight is not None:
+            shape = [-1 if k == self.axis else 1 for k in range(self.x.ndim)]
+            weights = g.ReduceSum(
+                g.Mul(y, g.Reshape(self.weight, np.array(shape))), [self.axis], keepdims=1
+            )
+            loss, count = g.Mul(loss, weights), g.ReduceSum(weights, keepdims=0)
+        if self.reduction == "none":
+            return loss
+        if self.reduction == "mean" and count is None:
+            return g.ReduceMean(loss, keepdims=0)
+        total = g.ReduceSum(loss, keepdims=0)
+        return total if count is None or self.reduction == "sum" else self.over(total, count)
+
+
+def softmax_with_cross_entropy(
+    logits: TensorLike,
+    label: TensorLike,
+    soft_label: bool = False,
+    ignore_index: int = -100,
+    numeric_stable_mode: bool = True,
+    return_softmax: bool = False,
+    axis: int = -1,
+) -> Variable | tuple[Variable, Variable]:
+    """The loss of each sample, with 1 on the class axis; with return_softmax the softmax too.
+
+    logits: [*n, c]   label: int[*n, 1], or [*n, c] if soft   result: [*n, 1]
+    """
+    g = recorder(logits, label)
+    x, y = as_variable(g, logits), as_variable(g, label)
+    at = axis_of(x, axis)
+    column = y if y.ndim == x.ndim else g.Unsqueeze(y, [at])
+    loss = cross_entropy(
+        x, column, ignore_index=ignore_index, reduction="none", soft_label=soft_label, axis=at
+    )
+    return (loss, g.Softmax(x, axis=at)) if return_softmax else loss

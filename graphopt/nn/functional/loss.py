@@ -1,0 +1,197 @@
+"""Losses. ``reduction`` is 'mean', 'sum' or 'none'."""
+
+from __future__ import annotations
+
+from graphopt.errors import ArgumentError
+from graphopt.ir.tape import Tape
+from graphopt.ir.variable import Variable
+from graphopt.ir.where import here
+from graphopt.scoping import recorder
+from graphopt.tensor.operands import TensorLike, as_variable, choice, named, pair
+
+REDUCTIONS = ["mean", "sum", "none"]
+
+
+def binary_cross_entropy(
+    input: TensorLike,
+    label: TensorLike,
+    weight: TensorLike | None = None,
+    reduction: str = "mean",
+    name: str | None = None,
+) -> Variable:
+    """-(y log x + (1 - y) log(1 - x)), the logarithms at least -100        x, y: [*n]."""
+    x, y = pair("Mul", input, label)
+    g = recorder(x, y, weight)
+    one = g.const(1.0, x.dtype)
+    hit, miss = _safe_log(g, x), _safe_log(g, g.Sub(one, x))
+    loss = g.Neg(g.Add(g.Mul(y, hit), g.Mul(g.Sub(one, y), miss)))
+    return named(_reduce(g, _weighted(g, loss, weight), reduction), name)
+
+
+def _safe_log(g: Tape, x: Variable) -> Variable:
+    """Log x; -100 with slope 0 where x is 0."""
+    zero, one, least = (g.const(v, x.dtype) for v in (0.0, 1.0, -100.0))
+    positive = g.Greater(x, zero)
+    found: Variable = g.Where(positive, g.Log(g.Where(positive, x, one)), least)
+    return found
+
+
+def _weighted(g: Tape, loss: Variable, weight: TensorLike | None) -> Variable:
+    product: Variable = loss if weight is None else g.Mul(loss, as_variable(g, weight))
+    return product
+
+
+def _reduce(g: Tape, loss: Variable, reduction: str) -> Variable:
+    choice("the loss", "reduction", reduction, REDUCTIONS)
+    if reduction == "none":
+        return loss
+    type = "ReduceMean" if reduction == "mean" else "ReduceSum"
+    reduced: Variable = g.emit(type, loss, keepdims=0)
+    return reduced
+
+
+def binary_cross_entropy_with_logits(
+    logit: TensorLike,
+    label: TensorLike,
+    weight: TensorLike | None = None,
+    reduction: str = "mean",
+    pos_weight: TensorLike | None = None,
+    name: str | None = None,
+) -> Variable:
+    """Binary cross entropy of σ(x), safe for large |x|        logit, label: [*n].
+
+    log(1 + exp x) - x y; with p for pos_weight: (1 - y) x + (1 + (p - 1) y) log(1 + exp(-x))
+
+    >>> binary_cross_entropy_with_logits(x, 1.0)
+    <Variable reducemean_0 : f32[]>
+    """
+    x, y = pair("Mul", logit, label)
+    g = recorder(x, y, weight, pos_weight)
+    if pos_weight is None:
+        loss = g.Sub(g.Softplus(x), g.Mul(x, y))
+    else:
+        one = g.const(1.0, x.dtype)
+        factor = g.Add(one, g.Mul(g.Sub(as_variable(g, pos_weight), one), y))
+        loss = g.Add(g.Mul(g.Sub(one, y), x), g.Mul(factor, g.Softplus(g.Neg(x))))
+    return named(_reduce(g, _weighted(g, loss, weight), reduction), name)
+
+
+def kl_div(
+    input: TensorLike,
+    label: TensorLike,
+    reduction: str = "mean",
+    log_target: bool = False,
+    name: str | None = None,
+) -> Variable:
+    """The divergence y (log y - x), x being log-probabilities        x, y: [n, *d].
+
+    'batchmean' divides the sum by n. With log_target the label is log y.
+    """
+    choice("kl_div", "reduction", reduction, [*REDUCTIONS, "batchmean"])
+    x, y = pair("Mul", input, label)
+    g = recorder(x, y)
+    if log_target:
+        loss = g.Mul(g.Exp(y), g.Sub(y, x))
+    else:
+        zero, one = g.const(0.0, x.dtype), g.const(1.0, x.dtype)
+        positive = g.Greater(y, zero)
+        loss = g.Mul(y, g.Sub(g.Log(g.Where(positive, y, one)), x))
+        loss = g.Where(positive, loss, zero)
+    if reduction != "batchmean":
+        return named(_reduce(g, loss, reduction), name)
+    n = g.cast(g.Squeeze(g.dim_of(x, 0), [0]), x.dtype) if x.ndim else g.const(1.0, x.dtype)
+    return named(g.Div(g.ReduceSum(loss, keepdims=0), n), name)
+
+
+def l1_loss(
+    input: TensorLike, label: TensorLike, reduction: str = "mean", name: str | None = None
+) -> Variable:
+    """|x - y|        x, y: [*n]."""
+    x, y = pair("Sub", input, label)
+    g = recorder(x, y)
+    return named(_reduce(g, g.Abs(g.Sub(x, y)), reduction), name)
+
+
+def label_smooth(
+    label: TensorLike,
+    prior_dist: TensorLike | None = None,
+    epsilon: float = 0.1,
+    name: str | None = None,
+) -> Variable:
+    """(1 - epsilon) y + epsilon prior, which is uniform if not given        label: [*n, c]."""
+    g = recorder(label, prior_dist)
+    y = as_variable(g, label)
+    prior: Variable
+    if prior_dist is not None:
+        prior = g.Mul(as_variable(g, prior_dist), g.const(epsilon, y.dtype))
+    else:
+        prior = g.const(epsilon / y.shape[-1], y.dtype)
+    return named(g.Add(g.Mul(y, g.const(1 - epsilon, y.dtype)), prior), name)
+
+
+def mse_loss(
+    input: TensorLike, label: TensorLike, reduction: str = "mean", name: str | None = None
+) -> Variable:
+    """(x - y)²        x, y: [*n].
+
+    >>> mse_loss(x, 0.0)
+    <Variable reducemean_0 : f32[]>
+    """
+    loss = square_error_cost(input, label)
+    return named(_reduce(recorder(loss), loss, reduction), name)
+
+
+def nll_loss(
+    input: TensorLike,
+    label: TensorLike,
+    weight: TensorLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    name: str | None = None,
+) -> Variable:
+    """-weight[y] x[y] with x = log of the probabilities; the mean is over the weights of labels.
+
+    input: [n, c, *d]   label: int[n, *d]   weight: [c]
+    """
+    choice("nll_loss", "reduction", reduction, REDUCTIONS)
+    g = recorder(input, label, weight)
+    w = None if weight is None else as_variable(g, weight)
+    y = as_variable(g, label)
+    loss = g.NegativeLogLikelihoodLoss(
+        as_variable(g, input), y, w, ignore_index=ignore_index, reduction=reduction
+    )
+    return named(loss, name)
+
+
+def smooth_l1_loss(
+    input: TensorLike,
+    label: TensorLike,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    is_huber: bool = True,
+    name: str | None = None,
+) -> Variable:
+    """d² / 2 where |d| < delta, else delta |d| - delta² / 2, with d = x - y        x, y: [*n].
+
+    Without is_huber all is divided by delta.
+    """
+    if not delta > 0:
+        raise ArgumentError(f"smooth_l1_loss: delta must be positive, not {delta}", where=here())
+    x, y = pair("Sub", input, label)
+    g = recorder(x, y)
+    d = g.Sub(x, y)
+    size = g.Abs(d)
+    half, bound = g.const(0.5, x.dtype), g.const(delta, x.dtype)
+    near = g.Mul(g.Mul(d, d), half)
+    far = g.Sub(g.Mul(size, bound), g.const(delta * delta / 2, x.dtype))
+    loss = g.Where(g.Less(size, bound), near, far)
+    loss = loss if is_huber or delta == 1 else g.Div(loss, bound)
+    return named(_reduce(g, loss, reduction), name)
+
+
+def square_error_cost(input: TensorLike, label: TensorLike) -> Variable:
+    """(x - y)², elementwise        x, y: [*n]."""
+    x, y = pair("Sub", input, label)
+    g = recorder(x, y)
+    off = g.Sub(x, y)
+    return named(g.Mul(off, off), None)

@@ -1,0 +1,191 @@
+"""Normalizations. Variances are biased, epsilon is under the root."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphopt.errors import ShapeError
+from graphopt.ir.tape import Tape
+from graphopt.ir.variable import Variable
+from graphopt.ir.where import here
+from graphopt.nn.functional.windows import CHANNELS_LAST
+from graphopt.scoping import recorder
+from graphopt.tensor.operands import TensorLike, as_variable, axis_of, named, need_rank
+from graphopt.tensor.reduce import norm
+
+
+def batch_norm(
+    x: TensorLike,
+    running_mean: Variable,
+    running_var: Variable,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    training: bool = False,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+    data_format: str = "NCHW",
+    use_global_stats: bool | None = None,
+    name: str | None = None,
+) -> Variable:
+    """(x - mean) / √(var + epsilon) weight + bias, per channel.
+
+    x: [n, c, *d]   running_mean, running_var, weight, bias: [c]
+
+    In training mean and var are those of the batch, and the running ones are assigned
+    momentum running + (1 - momentum) batch if they are persistable. Else, and with
+    use_global_stats, the running ones are used.
+    """
+    g = recorder(x, running_mean, running_var, weight, bias)
+    x = as_variable(g, x)
+    need_rank(x, "batch_norm", 2, 3, 4, 5)
+    last = x.ndim > 2 and data_format in CHANNELS_LAST.values()
+    if last:
+        x = g.Transpose(x, perm=[0, x.ndim - 1, *range(1, x.ndim - 1)])
+    scale, shift = _affine(g, x, weight, bias, (running_mean.shape[0],))
+    operands = (x, scale, shift, running_mean, running_var)
+    if not training or use_global_stats:
+        y = g.BatchNormalization(*operands, epsilon=float(epsilon))
+    else:
+        y = Variable("", x.tensor_type, block=g.block, where=here())
+        g.emit(
+            "BatchNormalization",
+            *operands,
+            into=[y, _next(g, running_mean), _next(g, running_var)],
+            epsilon=float(epsilon),
+            momentum=float(momentum),
+            training_mode=1,
+        )
+    if last:
+        y = g.Transpose(y, perm=[0, *range(2, x.ndim), 1])
+    return named(y, name)
+
+
+def _next(g: Tape, running: Variable) -> Variable:
+    """What a running statistic is assigned to: itself if that lasts, else a result nobody reads."""
+    if running.persistable:
+        return running
+    return Variable("", running.tensor_type, block=g.block, where=here())
+
+
+def _affine(
+    g: Tape,
+    x: Variable,
+    weight: TensorLike | None,
+    bias: TensorLike | None,
+    shape: tuple[int, ...],
+) -> tuple[Variable, Variable]:
+    """Weight and bias in the given shape; ones and zeros where they are not given."""
+    found: list[Variable] = []
+    for value, fill in ((weight, 1.0), (bias, 0.0)):
+        if value is None:
+            found.append(g.const(np.full(shape, fill), x.dtype))
+            continue
+        operand = as_variable(g, value)
+        found.append(operand if operand.shape == shape else g.Reshape(operand, [*shape]))
+    return found[0], found[1]
+
+
+def group_norm(
+    x: TensorLike,
+    num_groups: int,
+    epsilon: float = 1e-5,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    data_format: str = "NCHW",
+    name: str | None = None,
+) -> Variable:
+    """Each sample's groups of channels to mean 0 and variance 1, then weight and bias.
+
+    x: [n, c, *d]   weight, bias: [c]
+    """
+    g = recorder(x, weight, bias)
+    x = as_variable(g, x)
+    last = data_format in CHANNELS_LAST.values()
+    if last:
+        x = g.Transpose(x, perm=[0, x.ndim - 1, *range(1, x.ndim - 1)])
+    channels = x.shape[1]
+    if channels % num_groups or channels < 0:
+        raise ShapeError(
+            f"group_norm: {num_groups} groups do not divide the channels",
+            operands=[(x.name, x.tensor_type)],
+            where=here(),
+            fix="use a number of groups that divides the channels",
+        )
+    scale, shift = _affine(g, x, weight, bias, (channels,))
+    y = g.GroupNormalization(x, scale, shift, num_groups=num_groups, epsilon=float(epsilon))
+    if last:
+        y = g.Transpose(y, perm=[0, *range(2, x.ndim), 1])
+    return named(y, name)
+
+
+def instance_norm(
+    x: TensorLike,
+    running_mean: Variable | None = None,
+    running_var: Variable | None = None,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.9,
+    eps: float = 1e-5,
+    data_format: str = "NCHW",
+    name: str | None = None,
+) -> Variable:
+    """Each sample's channels to mean 0 and variance 1, then weight and bias.
+
+    x: [n, c, *d]   weight, bias: [c]; the running statistics are not used, as in Paddle
+
+    >>> instance_norm(image)
+    <Variable instancenormalization_0 : f32[N, 3, 8, 8]>
+    """
+    g = recorder(x, weight, bias)
+    x = as_variable(g, x)
+    need_rank(x, "instance_norm", 3, 4, 5)
+    scale, shift = _affine(g, x, weight, bias, (x.shape[1],))
+    return named(g.InstanceNormalization(x, scale, shift, epsilon=float(eps)), name)
+
+
+def layer_norm(
+    x: TensorLike,
+    normalized_shape: int | Sequence[int],
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    epsilon: float = 1e-5,
+    name: str | None = None,
+) -> Variable:
+    """The last dims of each sample to mean 0 and variance 1, then weight and bias.
+
+    x: [*n, *normalized_shape]   weight, bias: normalized_shape, or flat
+
+    >>> layer_norm(x, 4)
+    <Variable layernormalization_0 : f32[N, 4]>
+    """
+    g = recorder(x, weight, bias)
+    x = as_variable(g, x)
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if x.shape[-len(shape) :] != shape:
+        raise ShapeError(
+            f"layer_norm: the last dims of {x.name} are not {[*shape]}",
+            operands=[(x.name, x.tensor_type)],
+            where=here(),
+            fix="give the dims to normalize over",
+        )
+    scale, shift = _affine(g, x, weight, bias, shape)
+    y = g.LayerNormalization(x, scale, shift, axis=-len(shape), epsilon=float(epsilon))
+    return named(y, name)
+
+
+def normalize(
+    x: TensorLike, p: float = 2, axis: int = 1, epsilon: float = 1e-12, name: str | None = None
+) -> Variable:
+    """x / max(‖x‖ₚ, epsilon) along an axis        x: [*n].
+
+    >>> normalize(x)
+    <Variable div_0 : f32[N, 4]>
+    """
+    g = recorder(x)
+    x = as_variable(g, x)
+    at = axis_of(x, axis) if x.ndim > 1 else 0
+    size = norm(x, float(p), at, keepdim=True)
+    return named(g.Div(x, g.Max(size, g.const(epsilon, x.dtype))), name)

@@ -1,0 +1,221 @@
+"""New tensors: constants of a shape, ranges, copies, triangles."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ShapeError
+from graphopt.ir.arithmetic import cast_to
+from graphopt.ir.tape import Tape
+from graphopt.ir.types import DTypeLike, TensorType, as_dtype
+from graphopt.ir.variable import Variable
+from graphopt.ir.where import here
+from graphopt.scoping import recorder
+from graphopt.tensor.operands import (
+    ShapeLike,
+    TensorLike,
+    as_variable,
+    dims_of,
+    int_vector,
+    named,
+    with_dims,
+)
+
+Number = float | Variable
+
+
+def arange(
+    start: Number = 0,
+    end: Number | None = None,
+    step: Number = 1,
+    dtype: DTypeLike | None = None,
+    name: str | None = None,
+) -> Variable:
+    """The numbers start, start + step, … below end; i64 if all are ints, else f32.
+
+    >>> arange(5), arange(0.0, 1.0, 0.25)
+    (<Variable range_0 : i64[5]>, <Variable range_1 : f32[4]>)
+
+    Raises:
+        ArgumentError: step is 0.
+    """
+    if end is None:
+        start, end = 0, start
+    if not isinstance(step, Variable) and step == 0:
+        raise ArgumentError("arange: step cannot be 0", where=here())
+    g = recorder(start, end, step)
+    found = as_dtype(dtype) if dtype is not None else _range_dtype(start, end, step)
+    bounds = [_scalar(g, v, found) for v in (start, end, step)]
+    return named(g.Range(*bounds), name)
+
+
+def _range_dtype(*values: Number) -> np.dtype:
+    kinds = [(v.dtype if isinstance(v, Variable) else np.asarray(v).dtype).kind for v in values]
+    return np.dtype("f4") if "f" in kinds else np.dtype("i8")
+
+
+def _scalar(g: Tape, value: Number, dtype: np.dtype) -> Variable:
+    if not isinstance(value, Variable):
+        return g.const(value, dtype)
+    cast = cast_to(value, dtype)
+    scalar: Variable = cast if cast.ndim == 0 else g.Reshape(cast, np.zeros(0, np.int64))
+    return scalar
+
+
+def assign(x: TensorLike, output: Variable | None = None) -> Variable:
+    """A copy of x, or ``output`` with x's value: a persistable keeps it for the next run.
+
+    >>> assign([1, 2, 3])
+    <Variable identity_0 : i64[3]>
+
+    Raises:
+        ShapeError: ``output`` has another type.
+        ArgumentError: ``output`` has a value already and is not persistable.
+    """
+    g = recorder(x, output)
+    if output is None:
+        copy: Variable = g.Identity(as_variable(g, x))
+        return copy
+    value = as_variable(g, x) if isinstance(x, Variable) else g.const(x, output.dtype)
+    _check_assignable(output, value)
+    g.emit("Identity", value, into=[output])
+    return output
+
+
+def _check_assignable(output: Variable, value: Variable) -> None:
+    operands = [(output.name, output.tensor_type), (value.name, value.tensor_type)]
+    same_shape = output.ndim == value.ndim and all(
+        d == e or -1 in (d, e) for d, e in zip(output.shape, value.shape, strict=True)
+    )
+    if output.dtype != value.dtype or not same_shape:
+        raise ShapeError(
+            f"assign: {output.name} has another type",
+            operands=operands,
+            where=here(),
+            fix="cast or reshape the value first",
+        )
+    if not output.persistable and (
+        output.is_data or any(v is output for op in output.block.ops for v in op.writes())
+    ):
+        raise ArgumentError(
+            f"assign: {output.name} has a value already and is not persistable",
+            operands=operands,
+            where=here(),
+            fix="use the result of assign(x), or make the variable with create_global_var",
+        )
+
+
+def eye(
+    num_rows: int,
+    num_columns: int | None = None,
+    dtype: DTypeLike = "float32",
+    name: str | None = None,
+) -> Variable:
+    """Ones on the diagonal, zeros elsewhere        result: [num_rows, num_columns]."""
+    columns = num_rows if num_columns is None else num_columns
+    g = recorder()
+    base = g.ConstantOfShape([num_rows, columns], value=np.zeros(1, as_dtype(dtype)))
+    return named(g.EyeLike(base), name)
+
+
+def full(
+    shape: ShapeLike,
+    fill_value: Number,
+    dtype: DTypeLike | None = None,
+    name: str | None = None,
+) -> Variable:
+    """Every element ``fill_value``; f32 unless ``dtype`` says.
+
+    >>> full([2, 3], 0.5)
+    <Variable constantofshape_0 : f32[2, 3]>
+    """
+    items = shape if isinstance(shape, (list, tuple)) else [shape]
+    g = recorder(fill_value, *items)
+    if dtype is not None:
+        found = as_dtype(dtype)
+    else:
+        found = fill_value.dtype if isinstance(fill_value, Variable) else np.dtype("f4")
+    return named(_filled(g, shape, fill_value, found), name)
+
+
+def _filled(g: Tape, shape: object, value: Number, dtype: np.dtype) -> Variable:
+    wanted = int_vector(g, shape)
+    if isinstance(value, Variable):
+        y: Variable = g.Expand(_scalar(g, value, dtype), wanted)
+    else:
+        y = g.ConstantOfShape(wanted, value=np.array([value]).astype(dtype))
+    return with_dims(y, dims_of(shape))
+
+
+def full_like(
+    x: TensorLike,
+    fill_value: Number,
+    dtype: DTypeLike | None = None,
+    name: str | None = None,
+) -> Variable:
+    """Every element ``fill_value``, in the shape of x        x: [*n].
+
+    >>> full_like(x, 2.0)
+    <Variable expand_0 : f32[N, 4]>
+    """
+    g = recorder(x, fill_value)
+    x = as_variable(g, x)
+    scalar = _scalar(g, fill_value, x.dtype if dtype is None else as_dtype(dtype))
+    y: Variable = g.Expand(scalar, g.shape_of(x))
+    y.tensor_type = TensorType(y.dtype, x.tensor_type.shape)
+    return named(y, name)
+
+
+def linspace(
+    start: float,
+    stop: float,
+    num: int,
+    dtype: DTypeLike | None = None,
+    name: str | None = None,
+) -> Variable:
+    """``num`` numbers from start to stop, both included, evenly spaced        result: [num]."""
+    g = recorder()
+    values = np.linspace(start, stop, num).astype(as_dtype(dtype or "float32"))
+    return named(g.Identity(g.const(values)), name)
+
+
+def ones(shape: ShapeLike, dtype: DTypeLike | None = None, name: str | None = None) -> Variable:
+    """Ones of a shape; f32 unless ``dtype`` says.
+
+    >>> ones([2, 3], "int64")
+    <Variable constantofshape_0 : i64[2, 3]>
+    """
+    return full(shape, 1, dtype, name)
+
+
+def ones_like(x: TensorLike, dtype: DTypeLike | None = None, name: str | None = None) -> Variable:
+    """Ones in the shape of x        x: [*n]."""
+    return full_like(x, 1, dtype, name)
+
+
+def tril(x: TensorLike, diagonal: int = 0, name: str | None = None) -> Variable:
+    """The part on and below a diagonal (0: the main, 1: the one above), zeros elsewhere.
+
+    x: [*n, i, j]
+    """
+    g = recorder(x)
+    return named(g.Trilu(as_variable(g, x), np.array(diagonal, np.int64), upper=0), name)
+
+
+def triu(x: TensorLike, diagonal: int = 0, name: str | None = None) -> Variable:
+    """The part on and above a diagonal (0: the main, 1: the one above), zeros elsewhere.
+
+    x: [*n, i, j]
+    """
+    g = recorder(x)
+    return named(g.Trilu(as_variable(g, x), np.array(diagonal, np.int64), upper=1), name)
+
+
+def zeros(shape: ShapeLike, dtype: DTypeLike | None = None, name: str | None = None) -> Variable:
+    """Zeros of a shape; f32 unless ``dtype`` says."""
+    return full(shape, 0, dtype, name)
+
+
+def zeros_like(x: TensorLike, dtype: DTypeLike | None = None, name: str | None = None) -> Variable:
+    """Zeros in the shape of x        x: [*n]."""
+    return full_like(x, 0, dtype, name)

@@ -1,0 +1,383 @@
+"""Tensors in other shapes, orders, pieces and dtypes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ShapeError
+from graphopt.ir.arithmetic import cast_to
+from graphopt.ir.tape import Tape, typed
+from graphopt.ir.types import DTypeLike, as_dtype
+from graphopt.ir.variable import Variable
+from graphopt.ir.where import here
+from graphopt.scoping import recorder
+from graphopt.tensor.operands import (
+    Axes,
+    Ints,
+    ShapeLike,
+    TensorLike,
+    as_variable,
+    axes_of,
+    axis_of,
+    dims_of,
+    int_vector,
+    named,
+    with_dims,
+)
+
+INT64_MIN = np.iinfo(np.int64).min
+
+
+def broadcast_to(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variable:
+    """Repeat x along dims of size 1 to ``shape``; -1 keeps a dim        x: broadcasts to shape."""
+    return expand(x, shape, name)
+
+
+def cast(x: TensorLike, dtype: DTypeLike) -> Variable:
+    """Another dtype; floats are cut to integers        x: [*n].
+
+    >>> cast(x, "int64")
+    <Variable cast_0 : i64[N, 4]>
+    """
+    return cast_to(as_variable(recorder(x), x), as_dtype(dtype))
+
+
+def chunk(x: TensorLike, chunks: int, axis: int = 0, name: str | None = None) -> list[Variable]:
+    """``chunks`` equal pieces along an axis; see ``split``."""
+    return split(x, chunks, axis, name)
+
+
+def concat(x: Sequence[TensorLike], axis: int = 0, name: str | None = None) -> Variable:
+    """Tensors joined along an axis        x: equal shapes but for that axis.
+
+    >>> concat([x, x], axis=1)
+    <Variable concat_0 : f32[N, 8]>
+    """
+    g, parts = _parts("concat", x)
+    return named(g.Concat(*parts, axis=axis_of(parts[0], axis)), name)
+
+
+def _parts(function: str, x: Sequence[TensorLike]) -> tuple[Tape, list[Variable]]:
+    if not isinstance(x, (list, tuple)) or not x:
+        raise ArgumentError(f"{function} takes a list of tensors, not {x!r}", where=here())
+    g = recorder(*x)
+    return g, [as_variable(g, v) for v in x]
+
+
+def expand(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variable:
+    """Repeat x along dims of size 1 to ``shape``; -1 keeps a dim        x: broadcasts to shape.
+
+    >>> expand(x, [3, -1, 4])
+    <Variable expand_0 : f32[3, N, 4]>
+    """
+    g = recorder(x, *_items(shape))
+    x = as_variable(g, x)
+    if isinstance(shape, (list, tuple)):
+        shape = [1 if isinstance(d, int) and d == -1 else d for d in shape]
+    y = g.Expand(x, int_vector(g, shape))
+    dims = dims_of(shape)
+    return named(with_dims(y, dims and [None if d == 1 else d for d in dims]), name)
+
+
+def _items(shape: object) -> list[object]:
+    return list(shape) if isinstance(shape, (list, tuple)) else [shape]
+
+
+def expand_as(x: TensorLike, y: Variable, name: str | None = None) -> Variable:
+    """Repeat x along dims of size 1 to the shape of y        x: broadcasts to y."""
+    g = recorder(x, y)
+    return named(g.expand_like(as_variable(g, x), y), name)
+
+
+def flatten(
+    x: TensorLike, start_axis: int = 0, stop_axis: int = -1, name: str | None = None
+) -> Variable:
+    """The dims from start_axis to stop_axis made one        x: [*n].
+
+    >>> flatten(image, start_axis=1)
+    <Variable reshape_0 : f32[N, 192]>
+    """
+    g = recorder(x)
+    x = as_variable(g, x)
+    if x.ndim == 0:
+        return named(g.Reshape(x, [1]), name)
+    start, stop = axis_of(x, start_axis), axis_of(x, stop_axis)
+    if start > stop:
+        raise ArgumentError(
+            f"flatten: start_axis {start_axis} is behind stop_axis {stop_axis}",
+            operands=[(x.name, x.tensor_type)],
+            where=here(),
+        )
+    dims = x.tensor_type.shape or ()
+    merged = [d for d in dims[start : stop + 1] if isinstance(d, int)]
+    size = math.prod(merged) if len(merged) == stop + 1 - start else -1
+    one_open = size != -1 and sum(isinstance(d, str) for d in dims[stop + 1 :]) == 1
+    tail = [
+        d if isinstance(d, int) else (-1 if one_open else g.dim_of(x, stop + 1 + k))
+        for k, d in enumerate(dims[stop + 1 :])
+    ]
+    return reshape(x, [*[0] * start, size, *tail], name)
+
+
+def flip(x: TensorLike, axis: int | Sequence[int], name: str | None = None) -> Variable:
+    """The order along axes reversed        x: [*n]."""
+    g = recorder(x)
+    x = as_variable(g, x)
+    axes = axes_of(x, axis) or []
+    n = len(axes)
+    return named(g.Slice(x, [-1] * n, [INT64_MIN] * n, axes, [-1] * n), name)
+
+
+def numel(x: TensorLike, name: str | None = None) -> Variable:
+    """The number of elements as i64[]        x: [*n]."""
+    g = recorder(x)
+    return named(g.Size(as_variable(g, x)), name)
+
+
+def reshape(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variable:
+    """Other dims for as many elements; one -1 is what is left, 0 copies a dim        x: [*n].
+
+    >>> reshape(x, [-1, 2, 2]), reshape(x, x.shape)
+    (<Variable reshape_0 : f32[N, 2, 2]>, <Variable reshape_1 : f32[N, 4]>)
+
+    Raises:
+        ArgumentError: more than one -1.
+        ShapeError: the sizes differ.
+    """
+    g = recorder(x, *_items(shape))
+    x = as_variable(g, x)
+    dims = dims_of(shape)
+    if dims is not None:
+        _check_reshape(x, dims)
+    y = g.Reshape(x, int_vector(g, shape))
+    return named(y if dims is None else with_dims(y, _result_dims(x, dims)), name)
+
+
+def _result_dims(x: Variable, dims: Sequence[int | None]) -> list[int | str | None]:
+    """The dims of the result; None where onnx or the run must tell.
+
+    -1 is x's only open dim if the known ones agree: [N, 4] as [-1, 2, 2] is [N, 2, 2].
+    """
+    old = x.tensor_type.shape or ()
+    new = [old[k] if d == 0 else (None if d == -1 else d) for k, d in enumerate(dims)]
+    symbols = [d for d in old if isinstance(d, str)]
+    left = [d for d in symbols if d not in new]
+    sizes = [math.prod(d for d in shape if isinstance(d, int)) for shape in (old, new)]
+    if None not in dims and len(left) == 1 and sizes[0] == sizes[1]:
+        new = [left[0] if d is None else d for d in new]
+    return new
+
+
+def _check_reshape(x: Variable, dims: Sequence[int | None]) -> None:
+    operands = [(x.name, x.tensor_type), ("shape", [*dims])]
+    wrong = [d for d in dims if d is not None and d < -1]
+    copied = [k for k, d in enumerate(dims) if d == 0 and k >= x.ndim]
+    if dims.count(-1) > 1 or wrong or copied:
+        raise ArgumentError(
+            f"{x.name} cannot be reshaped to {[*dims]}",
+            operands=operands,
+            where=here(),
+            fix="use ints, one -1 at most, and 0 only where x has the dim",
+        )
+    sizes = [x.shape[k] if d == 0 else d for k, d in enumerate(dims)]
+    if not x.tensor_type.is_static or None in sizes:
+        return
+    size = math.prod(d for d in sizes if d is not None and d != -1)
+    elements = math.prod(x.shape)
+    if elements != size and (-1 not in sizes or size == 0 or elements % size):
+        raise ShapeError(
+            f"{x.name} cannot be reshaped to {[*dims]}: it has {elements} elements",
+            operands=operands,
+            where=here(),
+            fix="put -1 where the dim is to be worked out",
+        )
+
+
+def roll(
+    x: TensorLike,
+    shifts: int | Sequence[int],
+    axis: Axes = None,
+    name: str | None = None,
+) -> Variable:
+    """Elements moved along axes, those pushed out coming in again; flattened without an axis.
+
+    x: [*n]
+    """
+    g = recorder(x)
+    x = as_variable(g, x)
+    moves = [shifts] if isinstance(shifts, int) else list(shifts)
+    if axis is None:
+        return named(g.reshape_like(_rolled(g, g.Reshape(x, [-1]), moves[0], 0), x), name)
+    axes = [axis] if isinstance(axis, int) else list(axis)
+    if len(axes) != len(moves):
+        raise ArgumentError(f"roll: {len(moves)} shifts for {len(axes)} axes", where=here())
+    y = x
+    for shift, a in zip(moves, axes, strict=True):
+        y = _rolled(g, y, shift, axis_of(x, a))
+    return named(y, name)
+
+
+def _rolled(g: Tape, x: Variable, shift: int, axis: int) -> Variable:
+    n = g.dim_of(x, axis)  # [1]
+    known = x.shape[axis]
+    cut: Variable = (
+        g.const(np.array([-shift % known])) if known > 0 else g.Mod(g.const([-shift]), n)
+    )
+    head = g.Slice(x, [0], cut, [axis])
+    tail = g.Slice(x, cut, n, [axis])
+    y: Variable = g.Concat(tail, head, axis=axis)
+    return typed(y, x)
+
+
+def shape(input: TensorLike) -> Variable:
+    """The shape as i64[rank], known when the Program runs        input: [*n].
+
+    >>> shape(x)
+    <Variable shape_0 : i64[2]>
+    """
+    g = recorder(input)
+    return named(g.Shape(as_variable(g, input)), None)
+
+
+def split(
+    x: TensorLike,
+    num_or_sections: int | Sequence[int],
+    axis: int = 0,
+    name: str | None = None,
+) -> list[Variable]:
+    """Pieces along an axis: a number of equal ones, or their sizes (one may be -1)        x: [*n].
+
+    >>> split(x, [1, -1], axis=1)
+    [<Variable split_0 : f32[N, 1]>, <Variable split_1 : f32[N, 3]>]
+
+    Raises:
+        ArgumentError: the dim cannot be cut like this.
+    """
+    g = recorder(x)
+    x = as_variable(g, x)
+    at = axis_of(x, axis)
+    dim = x.shape[at]
+    if isinstance(num_or_sections, int):
+        n = num_or_sections
+        if n < 1 or (dim != -1 and dim % n):
+            raise _uneven(x, at, f"into {n} equal pieces")
+        pieces = g.emit("Split", x, outputs=n, axis=at, num_outputs=n)
+    else:
+        sizes = _sections(x, at, list(num_or_sections))
+        n = len(sizes)
+        rest = [g.Sub(g.dim_of(x, at), [sum(s for s in sizes if s != -1)])] if -1 in sizes else []
+        wanted = [rest[0] if s == -1 else s for s in sizes]
+        pieces = g.emit("Split", x, int_vector(g, wanted), outputs=n, axis=at)
+    return [named(piece, name) for piece in ([pieces] if n == 1 else pieces)]
+
+
+def _sections(x: Variable, axis: int, sizes: list[int]) -> list[int]:
+    """The sizes of the pieces, -1 worked out where the dim is known."""
+    dim, known = x.shape[axis], sum(s for s in sizes if s != -1)
+    if sizes.count(-1) > 1 or (dim != -1 and (known > dim or (-1 not in sizes and known != dim))):
+        raise _uneven(x, axis, f"into pieces of {sizes}")
+    return [dim - known if s == -1 and dim != -1 else s for s in sizes]
+
+
+def _uneven(x: Variable, axis: int, how: str) -> ArgumentError:
+    return ArgumentError(
+        f"{x.name} cannot be split {how} along axis {axis}",
+        operands=[(x.name, x.tensor_type)],
+        where=here(),
+        fix="give sizes that add up to the dim; one may be -1",
+    )
+
+
+def squeeze(x: TensorLike, axis: Axes = None, name: str | None = None) -> Variable:
+    """Dims of size 1 removed: those of ``axis``, or all; others stay        x: [*n]."""
+    g = recorder(x)
+    x = as_variable(g, x)
+    axes = axes_of(x, axis)
+    if axes is None:
+        gone = [k for k, d in enumerate(x.shape) if d == 1]
+    else:
+        gone = [k for k in axes if x.shape[k] in (1, -1)]
+    return named(g.Squeeze(x, gone) if gone else x, name)
+
+
+def stack(x: Sequence[TensorLike], axis: int = 0, name: str | None = None) -> Variable:
+    """Tensors of one shape joined along a new axis        x: [*n] each.
+
+    >>> stack([x, x], axis=1)
+    <Variable concat_0 : f32[N, 2, 4]>
+    """
+    g, parts = _parts("stack", x)
+    at = axis_of(parts[0], axis, extra=1)
+    return named(g.Concat(*[g.Unsqueeze(v, [at]) for v in parts], axis=at), name)
+
+
+def tile(x: TensorLike, repeat_times: Ints, name: str | None = None) -> Variable:
+    """Repeat x as a whole, ``repeat_times`` along each dim        x: [*n].
+
+    >>> tile(x, [1, 2])
+    <Variable tile_0 : f32[N, 8]>
+    """
+    g = recorder(x, *_items(repeat_times))
+    x = as_variable(g, x)
+    times = dims_of(repeat_times)
+    if times is not None and len(times) > x.ndim:
+        x = g.Unsqueeze(x, [*range(len(times) - x.ndim)])
+    if times is not None and len(times) < x.ndim:
+        repeat_times = [*[1] * (x.ndim - len(times)), *_items(repeat_times)]  # type: ignore[list-item]
+    y = g.Tile(x, int_vector(g, repeat_times))
+    once = [n == 1 for n in dims_of(repeat_times) or ()]
+    kept = [d if o else None for d, o in zip(x.tensor_type.shape or (), once, strict=False)]
+    return named(with_dims(y, kept), name)
+
+
+def transpose(x: TensorLike, perm: Sequence[int], name: str | None = None) -> Variable:
+    """Dims in another order        x: [*n]   result: [n[perm]].
+
+    >>> transpose(image, [0, 2, 3, 1])
+    <Variable transpose_0 : f32[N, 8, 8, 3]>
+    """
+    g = recorder(x)
+    x = as_variable(g, x)
+    axes = [axis_of(x, a) for a in perm]
+    if sorted(axes) != [*range(x.ndim)]:
+        raise ArgumentError(
+            f"transpose: perm {[*perm]} must name every dim of {x.name} once",
+            operands=[(x.name, x.tensor_type)],
+            where=here(),
+        )
+    return named(g.Transpose(x, perm=axes), name)
+
+
+def unbind(input: TensorLike, axis: int = 0) -> list[Variable]:
+    """The slices along an axis, without it; the dim must be known        input: [*n]."""
+    g = recorder(input)
+    x = as_variable(g, input)
+    at = axis_of(x, axis)
+    if x.shape[at] == -1:
+        raise _uneven(x, at, "into single slices")
+    return [g.Squeeze(piece, [at]) for piece in split(x, x.shape[at], at)]
+
+
+def unsqueeze(x: TensorLike, axis: int | Sequence[int], name: str | None = None) -> Variable:
+    """New dims of size 1, put in one after another        x: [*n].
+
+    >>> unsqueeze(x, [0, -1])
+    <Variable unsqueeze_0 : f32[1, N, 4, 1]>
+    """
+    g = recorder(x)
+    x = as_variable(g, x)
+    dims = [*range(x.ndim)]  # where old dims go; -1 is a new one
+    for a in axis if isinstance(axis, (list, tuple)) else [axis]:
+        dims.insert(axis_of(x, a, extra=len(dims) - x.ndim + 1), -1)
+    return named(g.Unsqueeze(x, [k for k, d in enumerate(dims) if d == -1]), name)
+
+
+def unstack(x: TensorLike, axis: int = 0, num: int | None = None) -> list[Variable]:
+    """The slices along an axis, without it; ``num`` is their number, checked        x: [*n]."""
+    pieces = unbind(x, axis)
+    if num is not None and num != len(pieces):
+        raise ArgumentError(f"unstack: num is {num}, there are {len(pieces)} slices", where=here())
+    return pieces

@@ -1,0 +1,328 @@
+"""Elementwise mathematics; two operands are broadcast and promoted as in Paddle."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from graphopt.errors import ArgumentTypeError
+from graphopt.ir import arithmetic
+from graphopt.ir.arithmetic import cast_to
+from graphopt.ir.types import DTypeLike, as_dtype
+from graphopt.ir.variable import Variable
+from graphopt.ir.where import here
+from graphopt.scoping import recorder
+from graphopt.tensor.operands import TensorLike, as_variable, axis_of, binary, named, pair, unary
+
+
+def abs(x: TensorLike, name: str | None = None) -> Variable:
+    """|x|, of slope 0 at 0        x: [*n]."""
+    return unary("Abs", x, name)
+
+
+def acos(x: TensorLike, name: str | None = None) -> Variable:
+    """The angle whose cosine is x        x: [*n]."""
+    return unary("Acos", x, name)
+
+
+def add(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """x + y        x, y: broadcast.
+
+    >>> add(x, 1.0)
+    <Variable add_0 : f32[N, 4]>
+    """
+    return binary("Add", x, y, name)
+
+
+def asin(x: TensorLike, name: str | None = None) -> Variable:
+    """The angle whose sine is x        x: [*n]."""
+    return unary("Asin", x, name)
+
+
+def atan(x: TensorLike, name: str | None = None) -> Variable:
+    """The angle whose tangent is x        x: [*n]."""
+    return unary("Atan", x, name)
+
+
+def ceil(x: TensorLike, name: str | None = None) -> Variable:
+    """The least integer not below x        x: [*n]."""
+    return unary("Ceil", x, name)
+
+
+def clip(
+    x: TensorLike,
+    min: TensorLike | None = None,
+    max: TensorLike | None = None,
+    name: str | None = None,
+) -> Variable:
+    """min(max(x, min), max), of slope 1 inside and on the bounds        x: [*n]   min, max: [].
+
+    >>> clip(x, min=0.0)
+    <Variable clip_0 : f32[N, 4]>
+    """
+    g = recorder(x, min, max)
+    x = as_variable(g, x)
+    return named(g.Clip(x, _bound(x, min), _bound(x, max)), name)
+
+
+def _bound(x: Variable, value: TensorLike | None) -> Variable | None:
+    """A bound as a scalar of x's dtype."""
+    if value is None:
+        return None
+    g = recorder(x, value)
+    if not isinstance(value, Variable):
+        return g.const(np.asarray(value).reshape(()), x.dtype)
+    bound = cast_to(value, x.dtype)
+    return bound if bound.ndim == 0 else g.Reshape(bound, np.zeros(0, np.int64))
+
+
+def cos(x: TensorLike, name: str | None = None) -> Variable:
+    """Cosine of x        x: [*n]."""
+    return unary("Cos", x, name)
+
+
+def cosh(x: TensorLike, name: str | None = None) -> Variable:
+    """Hyperbolic cosine of x        x: [*n]."""
+    return unary("Cosh", x, name)
+
+
+def cumsum(
+    x: TensorLike,
+    axis: int | None = None,
+    dtype: DTypeLike | None = None,
+    name: str | None = None,
+) -> Variable:
+    """Running sum along an axis; of all elements in a row without one        x: [*n].
+
+    >>> cumsum(x, axis=1), cumsum(x).ndim
+    (<Variable cumsum_0 : f32[N, 4]>, 1)
+    """
+    g = recorder(x)
+    x = as_variable(g, x)
+    x = x if dtype is None else cast_to(x, as_dtype(dtype))
+    if axis is None:
+        return named(g.CumSum(g.Reshape(x, [-1]), np.array(0)), name)
+    return named(g.CumSum(x, np.array(axis_of(x, axis))), name)
+
+
+def divide(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """x / y; integers give f32        x, y: broadcast."""
+    return binary("Div", x, y, name, to_float=True)
+
+
+def erf(x: TensorLike, name: str | None = None) -> Variable:
+    """2/√π ∫₀ˣ exp(-t²) dt        x: [*n]."""
+    return unary("Erf", x, name)
+
+
+def exp(x: TensorLike, name: str | None = None) -> Variable:
+    """The exponential of x        x: [*n]."""
+    return unary("Exp", x, name)
+
+
+def expm1(x: TensorLike, name: str | None = None) -> Variable:
+    """exp(x) - 1        x: [*n]."""
+    return named(arithmetic.binary("Sub", exp(x), 1.0), name)
+
+
+def floor(x: TensorLike, name: str | None = None) -> Variable:
+    """The greatest integer not above x        x: [*n]."""
+    return unary("Floor", x, name)
+
+
+def floor_divide(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """floor(x / y), also for negative integers: -7 // 2 = -4        x, y: broadcast."""
+    return named(arithmetic.floor_divide(*pair("Div", x, y)), name)
+
+
+def fmax(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """The larger of x and y, or the one that is not NaN; ties go to x        x, y: broadcast."""
+    left, right = pair("Max", x, y)
+    g = recorder(left, right)
+    wins = g.Or(g.GreaterOrEqual(left, right), g.IsNaN(right))
+    return named(g.Where(wins, left, right), name)
+
+
+def fmin(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """The smaller of x and y, or the one that is not NaN; ties go to x        x, y: broadcast."""
+    left, right = pair("Min", x, y)
+    g = recorder(left, right)
+    wins = g.Or(g.LessOrEqual(left, right), g.IsNaN(right))
+    return named(g.Where(wins, left, right), name)
+
+
+def increment(x: Variable, value: float = 1.0, name: str | None = None) -> Variable:
+    """x + value; a persistable x is assigned the sum        x: [*n].
+
+    Raises:
+        ArgumentTypeError: x is not a Variable.
+    """
+    if not isinstance(x, Variable):
+        raise ArgumentTypeError(f"increment takes a Variable, not {x!r}", where=here())
+    g = recorder(x)
+    step = g.const(value, x.dtype)
+    if not x.persistable:
+        return named(g.Add(x, step), name)
+    g.emit("Add", x, step, into=[x])
+    return x
+
+
+def lerp(x: TensorLike, y: TensorLike, weight: TensorLike, name: str | None = None) -> Variable:
+    """x + weight (y - x); the weight gets no gradient        x, y, weight: broadcast."""
+    left, right = pair("Sub", y, x)
+    weight = stopped(weight) if isinstance(weight, Variable) else weight
+    step = binary("Mul", binary("Sub", left, right, None), weight, None)
+    return binary("Add", right, step, name)
+
+
+def stopped(x: Variable) -> Variable:
+    """x without its gradient: x itself if it has none, else a copy that gradients stop at."""
+    if x.stop_gradient:
+        return x
+    copy: Variable = recorder(x).Identity(x)
+    copy.stop_gradient = True
+    return copy
+
+
+def log(x: TensorLike, name: str | None = None) -> Variable:
+    """Natural logarithm of x        x: [*n]."""
+    return unary("Log", x, name)
+
+
+def log10(x: TensorLike, name: str | None = None) -> Variable:
+    """Logarithm of x to base 10        x: [*n]."""
+    return named(arithmetic.binary("Mul", log(x), 1 / math.log(10)), name)
+
+
+def log1p(x: TensorLike, name: str | None = None) -> Variable:
+    """log(1 + x)        x: [*n]."""
+    return unary("Log", binary("Add", x, 1.0, None), name)
+
+
+def log2(x: TensorLike, name: str | None = None) -> Variable:
+    """Logarithm of x to base 2        x: [*n]."""
+    return named(arithmetic.binary("Mul", log(x), 1 / math.log(2)), name)
+
+
+def maximum(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """The larger of x and y; ties share the gradient        x, y: broadcast."""
+    return binary("Max", x, y, name)
+
+
+def minimum(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """The smaller of x and y; ties share the gradient        x, y: broadcast."""
+    return binary("Min", x, y, name)
+
+
+def mod(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """The remainder of x / y, with the sign of y: -5 mod 3 = 1        x, y: broadcast."""
+    return named(arithmetic.modulo(*pair("Mod", x, y)), name)
+
+
+remainder = floor_mod = mod
+
+
+def multiply(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """The product x y        x, y: broadcast."""
+    return binary("Mul", x, y, name)
+
+
+def neg(x: TensorLike, name: str | None = None) -> Variable:
+    """-x        x: [*n]."""
+    return unary("Neg", x, name)
+
+
+def pow(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """The power of x to y        x, y: broadcast.
+
+    >>> pow(x, 2)
+    <Variable pow_0 : f32[N, 4]>
+    """
+    return binary("Pow", x, y, name)
+
+
+def reciprocal(x: TensorLike, name: str | None = None) -> Variable:
+    """1 / x        x: [*n]."""
+    return unary("Reciprocal", x, name)
+
+
+def round(x: TensorLike, name: str | None = None) -> Variable:
+    """The nearest integer, the even one of two: 2.5 gives 2        x: [*n]."""
+    return unary("Round", x, name)
+
+
+def rsqrt(x: TensorLike, name: str | None = None) -> Variable:
+    """1 / √x        x: [*n]."""
+    return unary("Reciprocal", sqrt(x), name)
+
+
+def scale(
+    x: TensorLike,
+    scale: TensorLike = 1.0,
+    bias: float = 0.0,
+    bias_after_scale: bool = True,
+    act: str | None = None,
+    name: str | None = None,
+) -> Variable:
+    """The map scale x + bias, or scale (x + bias)        x: [*n]; ``act`` is not used.
+
+    >>> scale(x, scale=2.0, bias=0.5)
+    <Variable add_0 : f32[N, 4]>
+    """
+    g = recorder(x, scale)
+    x = as_variable(g, x)
+    factor = cast_to(scale, x.dtype) if isinstance(scale, Variable) else g.const(scale, x.dtype)
+    shift = g.const(bias, x.dtype)
+    if not bias_after_scale:
+        return named(g.Mul(g.Add(x, shift), factor), name)
+    scaled = g.Mul(x, factor)
+    return named(g.Add(scaled, shift) if bias else scaled, name)
+
+
+def sign(x: TensorLike, name: str | None = None) -> Variable:
+    """-1, 0 or 1        x: [*n]."""
+    return unary("Sign", x, name)
+
+
+def sin(x: TensorLike, name: str | None = None) -> Variable:
+    """Sine of x        x: [*n]."""
+    return unary("Sin", x, name)
+
+
+def sinh(x: TensorLike, name: str | None = None) -> Variable:
+    """Hyperbolic sine of x        x: [*n]."""
+    return unary("Sinh", x, name)
+
+
+def sqrt(x: TensorLike, name: str | None = None) -> Variable:
+    """√x        x: [*n]."""
+    return unary("Sqrt", x, name)
+
+
+def square(x: TensorLike, name: str | None = None) -> Variable:
+    """x²        x: [*n].
+
+    >>> square(x)
+    <Variable mul_0 : f32[N, 4]>
+    """
+    return binary("Mul", x, x, name)
+
+
+def subtract(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """The difference x - y        x, y: broadcast."""
+    return binary("Sub", x, y, name)
+
+
+def tan(x: TensorLike, name: str | None = None) -> Variable:
+    """Tangent of x        x: [*n]."""
+    return unary("Tan", x, name)
+
+
+def tanh(x: TensorLike, name: str | None = None) -> Variable:
+    """Hyperbolic tangent of x        x: [*n].
+
+    >>> tanh(x)
+    <Variable tanh_0 : f32[N, 4]>
+    """
+    return unary("Tanh", x, name)

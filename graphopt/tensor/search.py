@@ -1,0 +1,255 @@
+"""Elements by index, by order and by condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, overload
+
+import numpy as np
+
+from graphopt.errors import ArgumentError
+from graphopt.ir.arithmetic import cast_to
+from graphopt.ir.tape import Tape, typed
+from graphopt.ir.types import DTypeLike, as_dtype
+from graphopt.ir.variable import Variable
+from graphopt.scoping import recorder
+from graphopt.tensor.logic import truth
+from graphopt.tensor.operands import (
+    Ints,
+    TensorLike,
+    as_variable,
+    axis_of,
+    int_vector,
+    named,
+    need_rank,
+    pair,
+)
+
+
+def argmax(
+    x: TensorLike,
+    axis: int | None = None,
+    keepdim: bool = False,
+    dtype: DTypeLike = "int64",
+    name: str | None = None,
+) -> Variable:
+    """Where the largest element is, the first of equals; in all of x without an axis.
+
+    >>> argmax(x, axis=1)
+    <Variable argmax_0 : i64[N]>
+    """
+    return named(_extreme("ArgMax", x, axis, keepdim, dtype), name)
+
+
+def argmin(
+    x: TensorLike,
+    axis: int | None = None,
+    keepdim: bool = False,
+    dtype: DTypeLike = "int64",
+    name: str | None = None,
+) -> Variable:
+    """Where the smallest element is, the first of equals; in all of x without an axis."""
+    return named(_extreme("ArgMin", x, axis, keepdim, dtype), name)
+
+
+def _extreme(
+    type: str, x: TensorLike, axis: int | None, keepdim: bool, dtype: DTypeLike
+) -> Variable:
+    g = recorder(x)
+    x = as_variable(g, x)
+    if axis is not None:
+        found = g.emit(type, x, axis=axis_of(x, axis), keepdims=int(keepdim))
+    else:
+        found = g.emit(type, g.Reshape(x, [-1]), axis=0, keepdims=int(keepdim))
+        found = g.Reshape(found, [1] * x.ndim) if keepdim and x.ndim != 1 else found
+    return cast_to(found, as_dtype(dtype))
+
+
+def argsort(
+    x: TensorLike,
+    axis: int = -1,
+    descending: bool = False,
+    stable: bool = False,
+    name: str | None = None,
+) -> Variable:
+    """The indices that sort x along an axis        x: [*n]   result: i64[*n]."""
+    g = recorder(x)
+    return named(_sorted(g, as_variable(g, x), axis, descending)[1], name)
+
+
+def _sorted(g: Tape, x: Variable, axis: int, descending: bool) -> tuple[Variable, Variable]:
+    at = axis_of(x, axis)
+    values, indices = g.emit(
+        "TopK", x, g.dim_of(x, at), outputs=2, axis=at, largest=int(descending)
+    )
+    return typed(values, x), typed(indices, x)
+
+
+def gather(x: TensorLike, index: TensorLike, axis: int = 0, name: str | None = None) -> Variable:
+    """The slices of x at ``index`` along an axis        index: int[k] or int[k, 1].
+
+    >>> gather(x, [2, 0], axis=1)
+    <Variable gather_0 : f32[N, 2]>
+    """
+    g = recorder(x, index)
+    x, at = as_variable(g, x), as_variable(g, index)
+    need_rank(at, "gather: index", 0, 1, 2)
+    at = g.Squeeze(at, [1]) if at.ndim == 2 else at
+    return named(g.Gather(x, at, axis=axis_of(x, axis)), name)
+
+
+def gather_nd(x: TensorLike, index: TensorLike, name: str | None = None) -> Variable:
+    """The slices of x at index tuples        index: int[*k, d], d leading indices each."""
+    g = recorder(x, index)
+    at = cast_to(as_variable(g, index), np.dtype("i8"))
+    return named(g.GatherND(as_variable(g, x), at), name)
+
+
+def index_select(
+    x: TensorLike, index: TensorLike, axis: int = 0, name: str | None = None
+) -> Variable:
+    """The slices of x at ``index`` along an axis        index: int[k]."""
+    g = recorder(x, index)
+    x, at = as_variable(g, x), as_variable(g, index)
+    need_rank(at, "index_select: index", 1)
+    return named(g.Gather(x, at, axis=axis_of(x, axis)), name)
+
+
+@overload
+def nonzero(x: TensorLike, as_tuple: Literal[False] = False) -> Variable: ...
+
+
+@overload
+def nonzero(x: TensorLike, as_tuple: Literal[True]) -> tuple[Variable, ...]: ...
+
+
+def nonzero(x: TensorLike, as_tuple: bool = False) -> Variable | tuple[Variable, ...]:
+    """The positions of the elements that are not 0: i64[k, rank], or ``rank`` times i64[k, 1]."""
+    g = recorder(x)
+    x = as_variable(g, x)
+    found: Variable = g.Transpose(g.NonZero(x))  # [k, rank]
+    if not as_tuple:
+        return found
+    return tuple(g.Gather(found, [k], axis=1) for k in range(x.ndim))
+
+
+def scatter(
+    x: TensorLike,
+    index: TensorLike,
+    updates: TensorLike,
+    overwrite: bool = True,
+    name: str | None = None,
+) -> Variable:
+    """x with rows replaced by ``updates``, or by their sum where overwrite is False.
+
+    x: [n, *s]   index: int[k]   updates: [k, *s]
+    """
+    g = recorder(x, index, updates)
+    x, rows = as_variable(g, x), cast_to(as_variable(g, index), np.dtype("i8"))
+    new = as_variable(g, updates)
+    rows = g.Reshape(rows, [-1, 1])  # [k, 1]
+    if overwrite:
+        return named(g.ScatterND(x, rows, new), name)
+    bare = g.ScatterND(x, rows, g.zeros_like(new))
+    return named(g.ScatterND(bare, rows, new, reduction="add"), name)
+
+
+def slice(input: TensorLike, axes: Sequence[int], starts: Ints, ends: Ints) -> Variable:
+    """input[starts:ends] along axes; negative bounds count from the end        input: [*n].
+
+    >>> slice(x, axes=[1], starts=[1], ends=[3])
+    <Variable slice_0 : f32[N, 2]>
+    """
+    return strided_slice(input, axes, starts, ends, [1] * len(axes))
+
+
+def sort(
+    x: TensorLike,
+    axis: int = -1,
+    descending: bool = False,
+    stable: bool = False,
+    name: str | None = None,
+) -> Variable:
+    """x in ascending (or descending) order along an axis        x: [*n]."""
+    g = recorder(x)
+    return named(_sorted(g, as_variable(g, x), axis, descending)[0], name)
+
+
+def strided_slice(
+    x: TensorLike,
+    axes: Sequence[int],
+    starts: Ints,
+    ends: Ints,
+    strides: Ints,
+    name: str | None = None,
+) -> Variable:
+    """x[starts:ends:strides] along axes; negative bounds count from the end        x: [*n]."""
+    bounds = [starts, ends, strides]
+    g = recorder(x, *[v for b in bounds for v in (b if isinstance(b, (list, tuple)) else [b])])
+    x = as_variable(g, x)
+    at = np.array([axis_of(x, a) for a in axes], np.int64)
+    first, last, step = (int_vector(g, b) for b in bounds)
+    return named(g.Slice(x, first, last, at, step), name)
+
+
+def take_along_axis(arr: TensorLike, indices: TensorLike, axis: int) -> Variable:
+    """y[i, j] = arr[i, indices[i, j]] for axis 1        indices: arr's shape but for that axis."""
+    g = recorder(arr, indices)
+    x = as_variable(g, arr)
+    return named(g.GatherElements(x, as_variable(g, indices), axis=axis_of(x, axis)), None)
+
+
+def topk(
+    x: TensorLike,
+    k: int | Variable,
+    axis: int | None = None,
+    largest: bool = True,
+    sorted: bool = True,
+    name: str | None = None,
+) -> tuple[Variable, Variable]:
+    """The k largest (or smallest) elements along an axis, and their i64 indices.
+
+    >>> topk(x, 2)
+    (<Variable topk_0 : f32[N, 2]>, <Variable topk_1 : i64[N, 2]>)
+    """
+    g = recorder(x, k)
+    x = as_variable(g, x)
+    at = axis_of(x, -1 if axis is None else axis)
+    values, indices = g.emit(
+        "TopK", x, int_vector(g, k), outputs=2, axis=at, largest=int(largest), sorted=int(sorted)
+    )
+    return named(values, name), indices
+
+
+@overload
+def where(condition: TensorLike) -> tuple[Variable, ...]: ...
+
+
+@overload
+def where(
+    condition: TensorLike, x: TensorLike, y: TensorLike, name: str | None = None
+) -> Variable: ...
+
+
+def where(
+    condition: TensorLike,
+    x: TensorLike | None = None,
+    y: TensorLike | None = None,
+    name: str | None = None,
+) -> Variable | tuple[Variable, ...]:
+    """x where the condition holds, else y; without them the positions where it holds.
+
+    condition, x, y: broadcast
+
+    >>> where(x > 0.0, x, 0.0)
+    <Variable where_0 : f32[N, 4]>
+    """
+    if x is None and y is None:
+        return nonzero(condition, as_tuple=True)
+    if x is None or y is None:
+        raise ArgumentError("where takes both x and y, or neither")
+    g = recorder(condition, x, y)
+    if not isinstance(x, Variable) and not isinstance(y, Variable):
+        x = as_variable(g, x)
+    left, right = pair("Where", x, y)
+    return named(g.Where(truth(g, condition), left, right), name)

@@ -1,0 +1,86 @@
+"""Evaluates Programs on onnxruntime, and checks gradients there.
+
+For what the reference evaluator cannot run, or runs wrongly: see the tests that use it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime
+
+from graphopt.ir.program import Program
+from graphopt.ir.variable import Constant, Variable
+from graphopt.onnxio.write import inlined, lower
+from graphopt.ops.cases import Case
+from graphopt.passes.backward import gradients
+from tests.ops.harness import Built, build
+
+
+def evaluate(
+    program: Program, fetch: Sequence[Variable | None], feeds: dict[str, np.ndarray]
+) -> list[np.ndarray]:
+    """The fetched values; None among ``fetch`` is left out."""
+    block = program.global_block()
+    inputs = [block.vars[name] for name in feeds]
+    lowered = lower(program, inputs, [v for v in fetch if v is not None])
+    model = inlined(lowered.model)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    found: list[np.ndarray] = session.run(list(lowered.fetched), feeds)
+    return found
+
+
+def assert_gradient(
+    type: str, case: Case, rng: np.random.Generator, *, dtype: str, step: float, symbolic: bool
+) -> None:
+    """First and second derivatives against central differences along random directions.
+
+    float32 serves where both are polynomials of degree two: differences are exact there, so that
+    ``step`` can be large.
+    """
+    built = build(type, case, rng, symbolic=symbolic, dtype=dtype)
+    target = weighted_sum(built, rng)
+    live = _assert_derivative(built, target, rng, step)
+    assert live
+    g = built.program.recorder()
+    second = g.Sum(*[g.ReduceSum(g.Mul(grad, grad), keepdims=0) for _, grad in live])
+    _assert_derivative(built, second, rng, step)
+
+
+def weighted_sum(built: Built, rng: np.random.Generator) -> Variable:
+    """sum(result * random weight) over all results."""
+    g = built.program.recorder()
+    values = evaluate(built.program, built.results, built.feeds)
+    parts = [
+        g.ReduceSum(g.Mul(v, g.const(rng.normal(size=value.shape).astype(v.dtype))), keepdims=0)
+        for v, value in zip(built.results, values, strict=True)
+    ]
+    return g.Sum(*parts)
+
+
+def _assert_derivative(built: Built, target: Variable, rng: np.random.Generator, step: float):
+    found = gradients([target], built.wrt)
+    live = [(v, grad) for v, grad in zip(built.wrt, found, strict=True) if grad is not None]
+    values = evaluate(built.program, [target, *[grad for _, grad in live]], built.feeds)[1:]
+    direction = {v.name: rng.normal(size=built.feeds[v.name].shape) for v in built.wrt}
+    above, below = (_moved(built, target, direction, s * step) for s in (1, -1))
+    actual = 0.0
+    for (v, _), value in zip(live, values, strict=True):
+        assert value.shape == built.feeds[v.name].shape
+        assert value.dtype == built.feeds[v.name].dtype
+        actual += float((direction[v.name] * value).sum())
+    rel = 1e-6 if built.wrt[0].dtype == np.float64 else 2e-4
+    np.testing.assert_allclose(actual, (above - below) / (2 * step), rtol=rel, atol=rel)
+    return live
+
+
+def _moved(built: Built, target: Variable, direction, step: float) -> float:
+    feeds = {
+        name: (value + step * direction[name]).astype(value.dtype) if name in direction else value
+        for name, value in built.feeds.items()
+    }
+    assert not isinstance(target, Constant)
+    return float(evaluate(built.program, [target], feeds)[0])
