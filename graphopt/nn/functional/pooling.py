@@ -60,7 +60,7 @@ def _need_sizes(function: str, x: Variable) -> None:
 
 
 def _spans(size: int, cells: int) -> np.ndarray:
-    """The matrix [cells, size] of means; cell k is [floor(k size / cells), ceil((k + 1) size / cells))."""
+    """The matrix of means: [cells, size]. Cells may overlap by one element."""
     matrix = np.zeros((cells, size))
     for k in range(cells):
         start, end = k * size // cells, -(-(k + 1) * size // cells)
