@@ -18,7 +18,8 @@ from graphopt.tensor.creation import (
     zeros,
     zeros_like,
 )
-from graphopt.tensor.linalg import addmm, bmm, dot, einsum, matmul, mm, mv, outer, t
+from graphopt.tensor.einsum import einsum
+from graphopt.tensor.linalg import addmm, bmm, dot, matmul, mm, mv, outer, t
 from graphopt.tensor.logic import (
     equal,
     greater_equal,

@@ -39,16 +39,6 @@ def dot(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
     return named(g.ReduceSum(g.Mul(left, right), [-1], keepdims=0), name)
 
 
-def einsum(equation: str, *operands: TensorLike) -> Variable:
-    """Einstein's summation        operands: named by ``equation``, e.g. "ij,jk->ik".
-
-    >>> einsum("ij,ij->i", x, x)
-    <Variable einsum_0 : f32[N]>
-    """
-    g = recorder(*operands)
-    return named(g.Einsum(*[as_variable(g, v) for v in operands], equation=equation), None)
-
-
 def matmul(
     x: TensorLike,
     y: TensorLike,

@@ -11,6 +11,8 @@ from graphopt.ir.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, named
 
+INT32_MAX = np.iinfo(np.int32).max
+
 
 def embedding(
     x: TensorLike,
@@ -41,13 +43,12 @@ def embedding(
             where=here(),
             fix=f"cast them: {ids.name}.astype('int64')",
         )
-    rows = table.shape[0]
     # Gather would count a negative id from the end; moved behind the last row it is an error.
-    checked = g.Where(g.Less(ids, g.const(0, ids.dtype)), g.const(rows, ids.dtype), ids)
+    checked = g.Where(g.Less(ids, g.const(0, ids.dtype)), g.const(INT32_MAX, ids.dtype), ids)
     found = g.Gather(table, checked, axis=0)
     if padding_idx is None:
         return named(found, name)
-    pad = padding_row(padding_idx, rows)
+    pad = padding_row(padding_idx, table.shape[0])
     padded = g.Unsqueeze(g.Equal(ids, g.const(pad, ids.dtype)), [-1])  # [*n, 1]
     return named(g.Where(padded, g.const(0.0, found.dtype), found), name)
 
