@@ -1,1 +1,74 @@
-"""graphopt: a static-graph training compiler on stock ONNX Runtime."""
+"""graphopt: a static-graph training compiler on stock ONNX Runtime.
+
+``import graphopt as paddle`` runs programs written for ``paddle.static``. onnxruntime is loaded at
+the first run: Programs can be built, differentiated and exported without it.
+
+>>> import graphopt as go
+>>> main, startup = go.static.Program(), go.static.Program()
+>>> with go.static.program_guard(main, startup):
+...     x = go.static.data("x", [None, 2])
+...     y = go.static.data("y", [None, 1])
+...     loss = go.mean(go.square(go.static.nn.fc(x, 1) - y))
+...     optimize_ops, params_grads = go.optimizer.SGD(0.1).minimize(loss)
+>>> print(loss)
+<Variable mean_0 : f32[]>
+"""
+
+from typing import Final
+
+import numpy as np
+
+from graphopt import errors, nn, onnx, optimizer, regularizer, static, tensor
+from graphopt.ir.types import BFLOAT16
+from graphopt.parameters import ParamAttr, create_parameter
+from graphopt.runtime.place import CPUPlace, CUDAPlace
+from graphopt.scoping import seed
+from graphopt.tensor import *  # noqa: F403 - Paddle's tensor functions, listed in tensor.__all__
+
+__version__ = "0.1.0"
+
+float16: Final = np.dtype("float16")
+bfloat16: Final = BFLOAT16
+float32: Final = np.dtype("float32")
+float64: Final = np.dtype("float64")
+int8: Final = np.dtype("int8")
+int16: Final = np.dtype("int16")
+int32: Final = np.dtype("int32")
+int64: Final = np.dtype("int64")
+uint8: Final = np.dtype("uint8")
+
+
+def enable_static() -> None:
+    """Accepted as in Paddle: graphopt always records static programs."""
+
+
+def in_dynamic_mode() -> bool:
+    """False: graphopt always records static programs."""
+    return False
+
+
+__all__ = [  # noqa: PLE0604 - the tensor functions are strings
+    "CPUPlace",
+    "CUDAPlace",
+    "ParamAttr",
+    "bfloat16",
+    "create_parameter",
+    "enable_static",
+    "errors",
+    "float16",
+    "float32",
+    "float64",
+    "in_dynamic_mode",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "nn",
+    "onnx",
+    "optimizer",
+    "regularizer",
+    "seed",
+    "static",
+    "uint8",
+    *tensor.__all__,
+]

@@ -132,8 +132,7 @@ class CompiledProgram:
         if expected.shape is None:
             return None
         spare = scope.spares.pop(name, None)
-        if spare is not None and spare.device_name() == self.place.device:
-            expected.check(spare)
+        if spare is not None and spare.device_name() == self.place.device and expected.fits(spare):
             return spare
         return empty(expected.shape, expected.variable.dtype, self.place)
 
@@ -147,20 +146,24 @@ class StateType:
         self.data_type = f"tensor({_ORT_NAMES.get(name, name)})"
         self.shape = list(variable.shape) if variable.tensor_type.is_static else None
 
+    def fits(self, value: Value) -> bool:
+        """Whether a value has this type."""
+        if self.data_type != value.data_type():
+            return False
+        if self.shape is not None:
+            return bool(value.shape() == self.shape)
+        return fits(value.shape(), self.variable.tensor_type.shape)
+
     def check(self, value: Value) -> None:
         """Raise FeedError if the scope holds a value of another type."""
-        shape = value.shape()
-        if self.data_type == value.data_type() and (
-            shape == self.shape
-            or (self.shape is None and fits(shape, self.variable.tensor_type.shape))
-        ):
+        if self.fits(value):
             return
-        v = self.variable
+        v, held = self.variable, f"{value.data_type()} {value.shape()}"
         raise FeedError(
             f"the scope holds {v.name} with another type than the Program's",
             operands=[
                 ("declared", v.tensor_type),
-                ("in the scope", f"{value.data_type()} {shape}"),
+                ("in the scope", held),
             ],
             where=v.where,
             fix=f"set it to an array of type {v.tensor_type}",

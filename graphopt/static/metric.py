@@ -26,7 +26,7 @@ def accuracy(input: Variable, label: Variable, k: int = 1) -> Variable:
         best = g.ArgMax(input, axis=-1, keepdims=1)  # [n, 1]
     else:
         _, best = g.TopK(input, np.array([k]), outputs=2)  # [n, k]
-    column = g.Reshape(label, np.array([-1, 1]))  # [n, 1]
+    column = g.Unsqueeze(label, np.array([1])) if label.ndim == 1 else label  # [n, 1]
     hits = g.Cast(g.Equal(best, g.cast(column, np.dtype("i8"))), to=to_onnx_dtype(np.dtype("f4")))
     found: Variable = g.ReduceMean(g.ReduceSum(hits, np.array([1]), keepdims=0), keepdims=0)
     return found

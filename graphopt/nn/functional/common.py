@@ -132,10 +132,10 @@ def _target_sizes(
 def _nearest(old: int, new: int, align_corners: bool) -> np.ndarray:
     """The pixel that each new pixel shows: [new]."""
     if align_corners and new > 1:
-        pixel = np.floor(np.arange(new) * ((old - 1) / (new - 1)) + 0.5)
+        pixel = np.arange(new) * ((old - 1) / (new - 1)) + 0.5
     else:
-        pixel = np.floor(np.arange(new) * (old / new))
-    return pixel.astype(np.int64)
+        pixel = np.arange(new) * (old / new)
+    return np.asarray(np.floor(pixel), np.int64)
 
 
 def _linear(old: int, new: int, align_corners: bool, align_mode: int) -> np.ndarray:
