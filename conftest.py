@@ -6,6 +6,7 @@ import pytest
 
 from graphopt.ir.program import Program
 from graphopt.ir.variable import Variable
+from graphopt.runtime.session import cuda_devices
 from graphopt.scoping import program_guard
 
 SAMPLES: dict[str, tuple[list[int | str | None], str]] = {
@@ -13,6 +14,15 @@ SAMPLES: dict[str, tuple[list[int | str | None], str]] = {
     "image": (["N", 3, 8, 8], "float32"),
     "label": (["N"], "int64"),
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a CUDA device are skipped where there is none."""
+    if cuda_devices():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 @pytest.fixture(autouse=True)

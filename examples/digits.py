@@ -22,8 +22,12 @@ HERE = Path(__file__).parent
 BATCH = 48
 EXTRA_STEPS = 10
 
+Batch = tuple[np.ndarray, np.ndarray]
+Programs = tuple[go.static.Program, go.static.Program, go.static.Program]
+Variables = tuple[go.static.Variable, ...]
 
-def load_digits(seed=0):
+
+def load_digits(seed: int = 0) -> tuple[Batch, Batch]:
     """Training and held-out images f32[n, 64] in [0, 1] with labels i64[n]: 1,440 and 357."""
     with np.load(HERE / "data" / "digits.npz") as file:
         images, labels = file["images"], file["labels"]
@@ -33,7 +37,7 @@ def load_digits(seed=0):
     return (x[:1440], y[:1440]), (x[1440:], y[1440:])
 
 
-def build(batch_num):
+def build(batch_num: int) -> tuple[Programs, Variables, Variables]:
     """The training Program, its startup and test Programs, and what to feed and fetch."""
     main, startup = go.static.Program(), go.static.Program()
     startup.random_seed = 42
@@ -45,13 +49,23 @@ def build(batch_num):
         loss = go.nn.functional.cross_entropy(logits, label)
         accuracy = go.static.accuracy(logits, label)
         test = main.clone(for_test=True)
-        go.optimizer.ASGD(0.2, batch_num=batch_num, weight_decay=1e-4).minimize(loss)
-    return main, startup, test, (image, label), (logits, loss, accuracy)
+        go.optimizer.ASGD(0.05, batch_num=batch_num, weight_decay=1e-4).minimize(loss)
+    return (main, startup, test), (image, label), (logits, loss, accuracy)
 
 
-def train(exe, main, test, loss, accuracy, batches, held_out, epochs):
+def train(
+    exe: go.static.Executor,
+    main: go.static.Program,
+    test: go.static.Program,
+    loss: go.static.Variable,
+    accuracy: go.static.Variable,
+    batches: list[Batch],
+    held_out: Batch,
+    epochs: int,
+) -> tuple[list[float], list[float]]:
     """Run all epochs; the losses of the steps and the held-out accuracy after each epoch."""
-    losses, accuracies = [], []
+    losses: list[float] = []
+    accuracies: list[float] = []
     with tqdm(range(epochs), desc="training", unit="epoch") as progress:
         for _ in progress:
             for x, y in batches:
@@ -64,7 +78,7 @@ def train(exe, main, test, loss, accuracy, batches, held_out, epochs):
     return losses, accuracies
 
 
-def draw(path, losses, accuracies):
+def draw(path: Path, losses: list[float], accuracies: list[float]) -> None:
     """The loss of every step and the held-out accuracy of every epoch, as a PNG."""
     from matplotlib import pyplot as plt
 
@@ -76,20 +90,21 @@ def draw(path, losses, accuracies):
     figure.savefig(path, dpi=120)
 
 
-def train_without_graphopt(out, batches):
+def train_without_graphopt(out: Path, batches: list[Batch]) -> list[float]:
     """Ten steps of the saved files in a process that has onnxruntime and numpy only."""
     images, labels = (np.stack(parts) for parts in zip(*batches, strict=True))
     np.savez(out / "batches.npz", image=images, label=labels)
     script = HERE / "train_without_graphopt.py"
     command = [sys.executable, str(script), str(out / "digits"), str(out / "batches.npz")]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(found.stdout)
+    losses: list[float] = json.loads(found.stdout)
+    return losses
 
 
-def main():
+def main() -> None:
     """Build, train, save, draw; then compare ten further steps with and without graphopt."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=40)
+    parser = argparse.ArgumentParser(description="Train a digit classifier with ASGD.")
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--out", type=Path, default=Path("digits-run"))
     arguments = parser.parse_args()
     out = arguments.out
@@ -97,7 +112,7 @@ def main():
 
     (x, y), held_out = load_digits()
     batches = [(x[k : k + BATCH], y[k : k + BATCH]) for k in range(0, len(x), BATCH)]
-    program, startup, test, feeds, (logits, loss, accuracy) = build(len(batches))
+    (program, startup, test), feeds, (logits, loss, accuracy) = build(len(batches))
     print(program, end="\n\n")
 
     exe = go.static.Executor(go.CPUPlace())

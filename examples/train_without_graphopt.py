@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 
-def main(prefix, batches):
+def main(prefix: str, batches: str) -> None:
     """The loss of every batch, as a JSON list."""
     start = ort.InferenceSession(f"{prefix}.state.onnx", providers=["CPUExecutionProvider"])
     step = ort.InferenceSession(f"{prefix}.train.onnx", providers=["CPUExecutionProvider"])

@@ -11,7 +11,7 @@ the first run: Programs can be built, differentiated and exported without it.
 ...     loss = go.mean(go.square(go.static.nn.fc(x, 1) - y))
 ...     optimize_ops, params_grads = go.optimizer.SGD(0.1).minimize(loss)
 >>> print(loss)
-<Variable mean_0 : f32[]>
+<Variable reducemean_0 : f32[]>
 """
 
 from typing import Final
@@ -47,7 +47,7 @@ def in_dynamic_mode() -> bool:
     return False
 
 
-__all__ = [  # noqa: PLE0604 - the tensor functions are strings
+__all__ = [
     "CPUPlace",
     "CUDAPlace",
     "ParamAttr",

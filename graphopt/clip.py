@@ -70,6 +70,8 @@ class ClipGradByValue(ClipGradBase):
 class ClipGradByNorm(ClipGradBase):
     """Each gradient g by its own 2-norm: g clip_norm / max(norm(g), clip_norm).
 
+    The norm is taken in float32 (float64 where the gradient is).
+
     Raises:
         ArgumentError: clip_norm is not positive.
     """
@@ -83,7 +85,8 @@ class ClipGradByNorm(ClipGradBase):
         """Scale by the gradient's own norm."""
 
         def clip(g: Tape, grad: Variable) -> Variable:
-            return _scaled(g, grad, g.Sqrt(_sum_of_squares(g, grad)), self.clip_norm)
+            norm = g.Sqrt(_sum_of_squares(g, grad, _wide([grad])))
+            return _scaled(g, grad, norm, self.clip_norm)
 
         return clip
 
@@ -107,8 +110,8 @@ class ClipGradByGlobalNorm(ClipGradBase):
 
     def clipper(self, g: Tape, grads: Sequence[Variable]) -> Clip:
         """Scale by the norm of all gradients together."""
-        wide = max((np.dtype("f4"), *(v.dtype for v in grads)), key=lambda d: d.itemsize)
-        squares = [g.cast(_sum_of_squares(g, grad), wide) for grad in grads]
+        wide = _wide(grads)
+        squares = [_sum_of_squares(g, grad, wide) for grad in grads]
         norm = g.Sqrt(squares[0] if len(squares) == 1 else g.Sum(*squares))
         return lambda g, grad: _scaled(g, grad, norm, self.clip_norm)
 
@@ -116,8 +119,13 @@ class ClipGradByGlobalNorm(ClipGradBase):
         return f"Gradient Clip By GlobalNorm, global_norm={self.clip_norm:f}"
 
 
-def _sum_of_squares(g: Tape, grad: Variable) -> Variable:
-    return g.ReduceSumSquare(grad, keepdims=0)
+def _wide(grads: Sequence[Variable]) -> np.dtype:
+    """The dtype of norms: the squares of halves would overflow."""
+    return max((np.dtype("f4"), *(v.dtype for v in grads)), key=lambda d: d.itemsize)
+
+
+def _sum_of_squares(g: Tape, grad: Variable, dtype: np.dtype) -> Variable:
+    return g.ReduceSumSquare(g.cast(grad, dtype), keepdims=0)
 
 
 def _scaled(g: Tape, grad: Variable, norm: Variable, clip_norm: float) -> Variable:

@@ -7,13 +7,15 @@ a startup Program. Fans: a 2-D weight is [in, out]; a longer one is [out, in, *k
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from graphopt.errors import ArgumentError, ShapeError
+from graphopt.errors import ArgumentError, DTypeError, ShapeError
 from graphopt.ir.program import Block
 from graphopt.ir.tape import Tape
-from graphopt.ir.types import to_onnx_dtype
+from graphopt.ir.types import BFLOAT16, to_onnx_dtype
 from graphopt.ir.variable import Variable
 from graphopt.scoping import next_seed
 
@@ -21,6 +23,8 @@ GAINS = {
     "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "linear": 1.0, "relu": math.sqrt(2.0),
     "selu": 0.75, "sigmoid": 1.0, "tanh": 5.0 / 3.0,
 }  # fmt: skip
+SINGLE = np.dtype("f4")
+HALVES = (np.dtype("f2"), BFLOAT16)
 
 
 class Initializer:
@@ -80,14 +84,9 @@ class Normal(Initializer):
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
         """RandomNormal."""
-        g.RandomNormal(
-            mean=float(self.mean),
-            scale=float(self.std),
-            shape=list(shape),
-            dtype=to_onnx_dtype(w.dtype),
-            seed=next_seed(g.program, self.seed),
-            into=[w],
-        )
+        seed = next_seed(g.program, self.seed)
+        mean, scale = float(self.mean), float(self.std)
+        _draw(g, w, partial(g.RandomNormal, mean=mean, scale=scale, shape=[*shape], seed=seed))
 
 
 class Uniform(Initializer):
@@ -100,20 +99,34 @@ class Uniform(Initializer):
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
         """RandomUniform."""
-        g.RandomUniform(
-            low=float(self.low),
-            high=float(self.high),
-            shape=list(shape),
-            dtype=to_onnx_dtype(w.dtype),
-            seed=next_seed(g.program, self.seed),
-            into=[w],
+        seed = next_seed(g.program, self.seed)
+        low, high = float(self.low), float(self.high)
+        _draw(g, w, partial(g.RandomUniform, low=low, high=high, shape=[*shape], seed=seed))
+
+
+def _draw(g: Tape, w: Variable, random_op: Callable[..., Variable]) -> None:
+    """Assign w; a half is drawn as float32, as onnxruntime draws no halves."""
+    _check_float(w)
+    if w.dtype in HALVES:
+        g.Cast(random_op(dtype=to_onnx_dtype(SINGLE)), to=to_onnx_dtype(w.dtype), into=[w])
+    else:
+        random_op(dtype=to_onnx_dtype(w.dtype), into=[w])
+
+
+def _check_float(w: Variable) -> None:
+    if not w.tensor_type.is_float:
+        raise DTypeError(
+            f"only floats can be drawn at random, {w.name} has another dtype",
+            operands=[(w.name, w.tensor_type)],
+            where=w.where,
+            fix="initialize it by Constant or Assign",
         )
 
 
 class TruncatedNormal(Initializer):
     """Gaussian, cut at ``a`` and ``b`` standard deviations from the mean.
 
-    Drawn by inverting the distribution function: z = √2 erf⁻¹(u) with u uniform.
+    Drawn in float32 by inverting the distribution function: z = √2 erf⁻¹(u) with u uniform.
     """
 
     def __init__(
@@ -125,16 +138,17 @@ class TruncatedNormal(Initializer):
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
         """RandomUniform, then the inverse error function."""
+        _check_float(w)
         low, high = (math.erf(bound / math.sqrt(2)) for bound in (self.a, self.b))
         u = g.RandomUniform(
             low=low,
             high=high,
             shape=list(shape),
-            dtype=to_onnx_dtype(w.dtype),
+            dtype=to_onnx_dtype(SINGLE),
             seed=next_seed(g.program, self.seed),
         )
         z = g.Clip(g.Mul(_erf_inverse(g, u), math.sqrt(2)), self.a, self.b)
-        g.Add(g.Mul(z, self.std), self.mean, into=[w])
+        g.Cast(g.Add(g.Mul(z, self.std), self.mean), to=to_onnx_dtype(w.dtype), into=[w])
 
 
 def _erf_inverse(g: Tape, x: Variable) -> Variable:
@@ -207,7 +221,8 @@ class _Kaiming(Initializer):
     ) -> None:
         if nonlinearity not in (*GAINS, "leaky_relu"):
             raise ArgumentError(
-                f"no gain is known for {nonlinearity!r}", fix=f"use one of {sorted(GAINS)}"
+                f"no gain is known for {nonlinearity!r}",
+                fix=f"use one of {sorted([*GAINS, 'leaky_relu'])}",
             )
         if mode not in ("fan_in", "fan_out"):
             raise ArgumentError(f"mode must be 'fan_in' or 'fan_out', not {mode!r}")

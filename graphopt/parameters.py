@@ -57,7 +57,7 @@ def _check(
         return
     kinds = kind if isinstance(kind, tuple) else (kind,)
     expected = " or ".join(k.__name__ for k in kinds)
-    raise ArgumentTypeError(f"ParamAttr: {field} must be {expected}, not {type(value).__name__}")
+    raise ArgumentTypeError(f"a parameter's {field} must be {expected}, not {type(value).__name__}")
 
 
 AttrLike = ParamAttr | str | Initializer | None
@@ -96,16 +96,13 @@ def create_parameter(
     Raises:
         ShapeError: the name is taken by a parameter of another shape.
         ArgumentError: a dim of the shape is not known.
+        ArgumentTypeError: an argument of the wrong type.
     """
     attr = as_param_attr(attr)
+    _check("name", name, str, optional=True)
+    _check("default_initializer", default_initializer, Initializer, optional=True)
     main, startup = default_main_program(), default_startup_program()
-    tensor_type = declared_type(main, list(shape), dtype)
-    if not tensor_type.is_static:
-        raise ArgumentError(
-            f"a parameter needs a shape of ints, not {list(shape)}",
-            where=here(),
-            fix="give the dims that the weight depends on in static.data",
-        )
+    tensor_type = _static_type(main, shape, dtype)
     name = attr.name or name or parameter_name(main, prefix, "b" if is_bias else "w")
     if main.global_block().has_var(name):
         return _shared(main.global_block().var(name), tensor_type)
@@ -119,10 +116,27 @@ def create_parameter(
         regularizer=attr.regularizer,
         need_clip=attr.need_clip,
     )
-    main.global_block().add_var(parameter)
     fallback = default_initializer or (Constant(0.0) if is_bias else XavierUniform())
     initialize(parameter, attr.initializer or fallback, startup)
+    main.global_block().add_var(parameter)
     return parameter
+
+
+def _static_type(program: Program, shape: Sequence[int], dtype: DTypeLike) -> TensorType:
+    if not isinstance(shape, (list, tuple)):
+        raise ArgumentTypeError(
+            f"the shape must be a list or tuple, not {type(shape).__name__}",
+            where=here(),
+            fix="e.g. [784, 10]",
+        )
+    tensor_type = declared_type(program, shape, dtype)
+    if not tensor_type.is_static:
+        raise ArgumentError(
+            f"a value that lasts needs a shape of ints, not {list(shape)}",
+            where=here(),
+            fix="give the dims that it depends on in static.data",
+        )
+    return tensor_type
 
 
 def parameter_name(program: Program, prefix: str, kind: str) -> str:
@@ -143,7 +157,16 @@ def _shared(existing: Variable, tensor_type: TensorType) -> Parameter:
 
 
 def initialize(variable: Variable, initializer: Initializer, startup: Program) -> None:
-    """Record in ``startup`` the ops that give a persistable variable its first value."""
+    """Record in ``startup`` the ops that give a persistable variable its first value.
+
+    All or nothing: if the initializer refuses the variable, ``startup`` is as before.
+    """
+    with startup.all_or_nothing():
+        initializer(_twin(variable, startup), startup.global_block())
+
+
+def _twin(variable: Variable, startup: Program) -> Variable:
+    """The startup Program's variable of the same name and type."""
     block = startup.global_block()
     if block.has_var(variable.name):
         if block.vars[variable.name].tensor_type != variable.tensor_type:
@@ -156,13 +179,12 @@ def initialize(variable: Variable, initializer: Initializer, startup: Program) -
                 where=variable.where,
                 fix="use a startup Program of its own for each main Program",
             )
-        twin = block.vars[variable.name]
-    else:
-        twin = Variable(
-            variable.name, variable.tensor_type, block=block, where=variable.where, persistable=True
-        )
-        block.add_var(twin)
-    initializer(twin, block)
+        return block.vars[variable.name]
+    twin = Variable(
+        variable.name, variable.tensor_type, block=block, where=variable.where, persistable=True
+    )
+    block.add_var(twin)
+    return twin
 
 
 def create_state(
@@ -195,6 +217,6 @@ def create_global_var(
     It keeps its value between runs; ``persistable`` and ``force_cpu`` are accepted as in Paddle.
     """
     main = default_main_program()
-    tensor_type = declared_type(main, list(shape), dtype)
+    tensor_type = _static_type(main, shape, dtype)
     name = name or main.unique_name("global_var")
     return create_state(main, default_startup_program(), name, tensor_type, Constant(value))

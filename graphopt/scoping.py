@@ -54,7 +54,7 @@ def program_guard(main_program: Program, startup_program: Program | None = None)
 
 @contextmanager
 def name_scope(prefix: str | None = None) -> Iterator[None]:
-    """Ops recorded inside carry the scope, so that exported nodes are named ``/prefix/…``.
+    """Ops recorded inside carry the scope, so that exported nodes are named ``prefix/…``.
 
     Raises:
         ArgumentError: an empty prefix.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import networkx as nx
 
     from graphopt.ir.program import Program
 
+Graph: TypeAlias = "nx.MultiDiGraph[Hashable]"
 
-def to_networkx(program: Program) -> nx.MultiDiGraph[Hashable]:
+
+def to_networkx(program: Program) -> Graph:
     """Ops and variables as nodes, reads and writes as edges.
 
     A variable's node is its name (attributes: kind='var', variable). An op's node is
@@ -20,7 +22,7 @@ def to_networkx(program: Program) -> nx.MultiDiGraph[Hashable]:
     """
     import networkx as nx  # here, because it would be a third of the time of `import graphopt`
 
-    graph: nx.MultiDiGraph[Hashable] = nx.MultiDiGraph()
+    graph: Graph = nx.MultiDiGraph()
     for block in program.blocks:
         for variable in block.vars.values():
             graph.add_node(variable.name, kind="var", variable=variable)

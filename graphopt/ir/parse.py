@@ -150,8 +150,8 @@ class _Reader:
         for block in (self.block, *self.program.blocks):
             if name in block.vars:
                 return block.vars[name]
-        hint = did_you_mean(name, self.block.vars)
-        raise TextError(f"no variable {name!r} is defined above {hint}")
+        fix = did_you_mean(name, self.block.vars)
+        raise TextError(f"no variable {name!r} is defined above", fix=fix)
 
     def _call(self, results: list[Variable | None]) -> Operator:
         definition = op_def(self.next()[1], self.program.opset)

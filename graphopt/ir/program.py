@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +15,6 @@ from graphopt.ir.tape import Tape
 from graphopt.ir.types import DTypeLike, TensorType, as_dtype
 from graphopt.ir.variable import Constant, Parameter, Variable
 from graphopt.ir.where import UNKNOWN, Where, here
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 LETTERS = "NMKLPQRSTUVW"
 
@@ -102,7 +98,7 @@ class Program:
         """
         return clone.for_test(self) if for_test else clone.copy(self)
 
-    def graph(self) -> nx.MultiDiGraph[Hashable]:
+    def graph(self) -> graph.Graph:
         """Ops and variables as a networkx graph."""
         return graph.to_networkx(self)
 

@@ -8,42 +8,29 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
+from graphopt.ir.program import Program
 from graphopt.ir.types import to_onnx_dtype
 from graphopt.ir.variable import Variable
-from graphopt.onnxio.write import IR_VERSION, Lowered, inlined
+from graphopt.onnxio.write import inlined, ir_version, lower
 
 STATE_KEY = "graphopt.state"
 
 
-def step_model(lowered: Lowered, state: Sequence[Variable]) -> onnx.ModelProto:
+def step_model(
+    program: Program, inputs: Sequence[Variable], fetch: Sequence[Variable]
+) -> onnx.ModelProto:
     """The training step: inputs are feeds and state, outputs are fetches and next state.
 
     ``metadata_props["graphopt.state"]`` is a JSON list of {"input": name, "output": name}. A state
     tensor that the step does not assign (a constant learning rate, a frozen weight) is handed
     through, so that a driver treats all state alike.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(lowered.model)
-    pairs = []
-    for v in state:
-        output = lowered.next_state.get(v.name) or _hand_through(model, v)
-        pairs.append({"input": v.name, "output": output})
-    model = inlined(model)
+    state = [v for v in inputs if v.persistable]
+    lowered = lower(program, inputs, fetch, state)
+    pairs = [{"input": v.name, "output": lowered.next_state[v.name]} for v in state]
+    model = inlined(lowered.model)
     model.metadata_props.add(key=STATE_KEY, value=json.dumps(pairs))
-    onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def _hand_through(model: onnx.ModelProto, v: Variable) -> str:
-    """An output that repeats an input; the one that a fetch already made, if there is one."""
-    name = f"{v.name}@OUT"
-    if not any(o.name == name for o in model.graph.output):
-        model.graph.node.append(
-            onnx.NodeProto(op_type="Identity", name=name, input=[v.name], output=[name])
-        )
-        source = next(i for i in model.graph.input if i.name == v.name)
-        model.graph.output.append(onnx.ValueInfoProto(name=name, type=source.type))
-    return name
 
 
 def state_model(values: Mapping[str, np.ndarray], opset: int) -> onnx.ModelProto:
@@ -53,14 +40,12 @@ def state_model(values: Mapping[str, np.ndarray], opset: int) -> onnx.ModelProto
         _emit(graph, name, value)
         elem = to_onnx_dtype(value.dtype)
         graph.output.append(onnx.helper.make_tensor_value_info(name, elem, value.shape))
-    model = onnx.ModelProto(
-        ir_version=IR_VERSION,
+    return onnx.ModelProto(
+        ir_version=ir_version(opset),
         producer_name="graphopt",
         graph=graph,
         opset_import=[onnx.helper.make_opsetid("", opset)],
     )
-    onnx.checker.check_model(model, full_check=True)
-    return model
 
 
 def _emit(graph: onnx.GraphProto, name: str, value: np.ndarray) -> None:

@@ -166,7 +166,13 @@ def _value_info(name: str, tensor_type: TensorType) -> onnx.ValueInfoProto:
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its functions inlined: ``ai.onnx`` ops only."""
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    if not model.functions:
+        return model
+    plain = onnx.inliner.inline_local_functions(model)
+    standard = [opset for opset in plain.opset_import if opset.domain != DOMAIN]
+    del plain.opset_import[:]
+    plain.opset_import.extend(standard)
+    return plain
 
 
 def names_of(variables: Iterable[Variable]) -> tuple[str, ...]:

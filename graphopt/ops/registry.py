@@ -142,7 +142,7 @@ COMPOSITES: dict[str, Composite] = {}
 def composite(
     type: str, *, updates: Sequence[str], cases: Sequence[Case]
 ) -> Callable[[Body], Body]:
-    """Register a composite. ``updates`` names the inputs it replaces, in the order of its results."""
+    """Register a composite. ``updates``: the inputs it replaces, in the order of its results."""
 
     def register(body: Body) -> Body:
         card = Composite(type, body, tuple(cases), tuple(updates))

@@ -16,7 +16,7 @@ from graphopt.runtime.explain import explained
 from graphopt.runtime.place import Place
 from graphopt.runtime.request import Request
 from graphopt.runtime.scope import Scope
-from graphopt.runtime.session import Session, Value, empty, to_device, to_numpy
+from graphopt.runtime.session import Session, Value, empty, failures, to_device, to_numpy
 
 
 class Plan:
@@ -38,11 +38,14 @@ class Plan:
             for v in request.fetch
         ]
         assigned = {id(v): v for op in block.ops for v in op.writes() if v.persistable}
-        self.state = list(assigned.values()) if request.updates != "none" else []
         self.inputs = self._inputs(fed)
+        order = {v.name: k for k, v in enumerate(self.inputs)}
+        self.state = sorted(assigned.values(), key=lambda v: order.get(v.name, len(order)))
+        if request.updates == "none":
+            self.state = []
 
     def _inputs(self, fed: Sequence[str]) -> list[Variable]:
-        """Variables with no op above their use, then the fetched ones that no op makes."""
+        """What no op makes: feeds in the order they were given, then state in the order of use."""
         block = self.program.global_block()
         made = {id(v) for op in block.ops for v in op.writes()}
         inputs = {id(v): v for v in free_variables(self.program)}
@@ -52,7 +55,10 @@ class Plan:
         for v in self.fetch:
             if id(v) not in made and not isinstance(v, Constant):
                 inputs.setdefault(id(v), v)
-        return list(inputs.values())
+        position = {name: k for k, name in enumerate(fed)}
+        return sorted(
+            inputs.values(), key=lambda v: (v.persistable, position.get(v.name, len(position)))
+        )
 
     def lower(self) -> Lowered:
         """The ONNX model."""
@@ -77,7 +83,7 @@ class CompiledProgram:
         self.ops = dict(zip(names, plan.program.global_block().ops, strict=False))
         try:
             self.session = Session(lowered.model, place)
-        except RuntimeError as error:
+        except failures() as error:
             raise explained(error, self.ops, {}, "loading") from error
 
     def run(self, feeds: Mapping[str, np.ndarray], scope: Scope) -> list[Value]:
@@ -87,7 +93,7 @@ class CompiledProgram:
         targets = {name: self._target(name, scope) for name in self.outputs}
         try:
             found = self.session.run(inputs, targets)
-        except RuntimeError as error:
+        except failures() as error:
             raise explained(error, self.ops, feeds, "running") from error
         by_output = dict(zip(self.outputs, found, strict=True))
         fetched = [self._own(name, by_output[name]) for name in self.fetched]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -23,7 +22,7 @@ LOG_FATAL = 4  # errors reach the caller as exceptions; the C++ log would only r
 @cache
 def _onnxruntime() -> Any:  # noqa: ANN401 - an untyped module
     try:
-        ort = importlib.import_module("onnxruntime")
+        import onnxruntime as ort
     except ImportError as error:
         raise DeviceError(
             "onnxruntime is not installed, so no Program can run",
@@ -31,6 +30,14 @@ def _onnxruntime() -> Any:  # noqa: ANN401 - an untyped module
         ) from error
     ort.set_default_logger_severity(LOG_FATAL)
     return ort
+
+
+@cache
+def failures() -> tuple[type[Exception], ...]:
+    """The exceptions onnxruntime raises: each of its own class, without a common base."""
+    state = _onnxruntime().capi.onnxruntime_pybind11_state
+    own = [v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception)]
+    return (RuntimeError, *own)
 
 
 @cache

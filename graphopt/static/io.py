@@ -14,7 +14,7 @@ from graphopt.ir.variable import Variable
 from graphopt.onnxio.files import load_model, save_model
 from graphopt.onnxio.read import read
 from graphopt.onnxio.training import state_model, step_model
-from graphopt.onnxio.write import Lowered, inlined
+from graphopt.onnxio.write import inlined
 from graphopt.runtime.compile import Plan
 from graphopt.runtime.executor import Executor
 from graphopt.runtime.request import as_request
@@ -103,13 +103,8 @@ def save_training_model(
             fix="call minimize first, or use save_inference_model",
         )
     _check_feeds(plan, feeds)
-    order = {v.name: k for k, v in enumerate(feeds)}
-    plan.inputs.sort(key=lambda v: order.get(v.name, len(order)))
-    lowered: Lowered = plan.lower()
-    values = _state_values(plan, global_scope())
-    state = [v for v in plan.inputs if v.persistable]
-    step = step_model(lowered, state)
-    start = state_model({v.name: values[v.name] for v in state}, plan.program.opset)
+    step = step_model(plan.program, plan.inputs, plan.fetch)
+    start = state_model(_state_values(plan, global_scope()), plan.program.opset)
     save_model(_path(path_prefix, ".train.onnx"), step)
     save_model(_path(path_prefix, ".state.onnx"), start)
 

@@ -3,11 +3,13 @@
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import graphopt as go
+from tests.helpers import held
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 CASES = json.loads((GOLDEN / "trajectories.json").read_text())["trajectories"]
@@ -60,7 +62,7 @@ class Replay:
             if k.startswith(prefix)
         }
         self.main, self.startup = go.static.Program(), go.static.Program()
-        self.env = {}
+        self.env: dict[str, Any] = {}
         with go.static.program_guard(self.main, self.startup):
             self._declare()
             for op in case["ops"]:
@@ -76,9 +78,9 @@ class Replay:
         for feed in self.case["feeds"]:
             self.env[feed["name"]] = go.static.data(feed["name"], feed["shape"], feed["dtype"])
         for p in self.case["params"]:
-            attr = {k: build_object(v) for k, v in p["attr"].items()}
+            fields = {k: build_object(v) for k, v in p["attr"].items()}
             start = go.nn.initializer.Assign(self.data[f"param/{p['name']}"][0])
-            attr = go.ParamAttr(name=p["name"], initializer=start, **attr)
+            attr = go.ParamAttr(name=p["name"], initializer=start, **fields)
             self.env[p["name"]] = go.create_parameter(p["shape"], "float32", attr=attr)
         for b in self.case["buffers"]:
             start = self.data[f"buffer/{b['name']}"][0]
@@ -124,7 +126,7 @@ def test_trajectory(case):
             if step < len(stored):
                 assert_close(value, stored[step], 10 * tolerance, f"{name}@GRAD at {step}")
     for name in case["state"]:
-        value = np.array(scope.find_var(name).get_tensor())
+        value = held(scope, name)
         assert value.shape == tuple(case["state"][name]["shape"])
         assert value.dtype == case["state"][name]["dtype"]
         assert_close(value, replay.data[f"state/{name}"], 10 * tolerance, name)

@@ -113,7 +113,7 @@ def test_unknown_ops_and_attributes(program):
     x = feed(program, "x", [3])
     g = program.recorder()
     with pytest.raises(UnknownOpError, match="did you mean 'MatMul'"):
-        g.Matmul(x, x)  # type: ignore[attr-defined]
+        g.Matmul(x, x)
     with pytest.raises(ArgumentError, match="no attribute 'axes'"):
         g.emit("Softmax", x, axes=1)
     with pytest.raises(ArgumentError, match="needs the attribute"):

@@ -8,6 +8,7 @@ from graphopt.errors import TextError
 from graphopt.ir.parse import parse
 from graphopt.ir.program import Program
 from graphopt.ir.text import literal_text
+from graphopt.ir.variable import Constant
 from graphopt.ir.verify import verify
 
 SAMPLE = """\
@@ -77,7 +78,9 @@ def test_literals_read_back_bit_for_bit(value):
     program.recorder().Identity(value)
     text = program.text(where=False)
     (op,) = parse(text).global_block().ops
-    found = op.inputs[0].value
+    (constant,) = op.inputs
+    assert isinstance(constant, Constant)
+    found = constant.value
     assert found.dtype == value.dtype
     np.testing.assert_array_equal(found, value)
 

@@ -144,7 +144,9 @@ def test_to_model_is_what_runs(trained):
     inlined = go.onnx.to_model(main, feed, [loss], inline=True)
     assert not inlined.functions
     onnx.checker.check_model(inlined, full_check=True)
-    roles = {p.value for n in model.graph.node for p in n.metadata_props if p.key == "graphopt.role"}
+    roles = {
+        p.value for n in model.graph.node for p in n.metadata_props if p.key == "graphopt.role"
+    }
     assert roles == {"forward", "backward", "update"}
 
 
@@ -153,13 +155,13 @@ def test_refusals(trained, tmp_path):
     with pytest.raises(errors.ArgumentError, match="the fetches need y"):
         go.static.save_inference_model(tmp_path / "m", [x], [loss], exe)
     with pytest.raises(TypeError):
-        go.static.save_inference_model(tmp_path / "m", ["x"], [logits], exe)
+        go.static.save_inference_model(tmp_path / "m", ["x"], [logits], exe)  # type: ignore[list-item]
     with pytest.raises(ValueError, match="empty"):
         go.static.save_inference_model(tmp_path / "m", [], [logits], exe)
     with pytest.raises(ValueError, match="not a path"):
         go.static.save_inference_model("", [x], [logits], exe)
+    test = main.clone(for_test=True)
     with pytest.raises(errors.ArgumentError, match="no state"):
-        test = main.clone(for_test=True)
         go.static.save_training_model(tmp_path / "m", [x], [logits], exe, program=test)
     with go.static.scope_guard(go.static.Scope()), pytest.raises(errors.UninitializedError):
         go.static.save_inference_model(tmp_path / "m", [x], [logits], exe)

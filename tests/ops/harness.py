@@ -1,7 +1,9 @@
-"""Builds a card's case as a Program, and evaluates Programs in float64 on the reference evaluator."""
+"""Builds a card's case as a Program, and evaluates Programs in float64 on the reference."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -63,7 +65,7 @@ def build(type: str, case: Case, rng: np.random.Generator, *, symbolic: bool, dt
     return Built(program, feeds, wrt, [r for r in results if r.tensor_type.is_float])
 
 
-def evaluate(program: Program, fetch: list[Variable], feeds: dict[str, np.ndarray]):
+def evaluate(program: Program, fetch: Sequence[Any], feeds: dict[str, np.ndarray]):
     """The fetched values, and the model that gave them."""
     names = tuple(v.name for v in fetch)
     pruned = Prune(fetch=names).run(program)

@@ -1,6 +1,5 @@
 """Every card's gradient against central differences in float64, static and symbolic, and twice."""
 
-import numpy as np
 import pytest
 
 from graphopt.ops.registry import CARDS
@@ -77,4 +76,4 @@ def test_every_card_has_cases_and_shapes_in_its_docstring():
     for card in CARDS.values():
         assert card.cases, card.type
         doc = card.rule.__doc__ or ""
-        assert "=" in doc and "[" in doc or "broadcast" in doc, f"{card.type}: {doc!r}"
+        assert ("=" in doc and "[" in doc) or "broadcast" in doc, f"{card.type}: {doc!r}"

@@ -27,13 +27,13 @@ from graphopt.nn.functional.activation import (
     tanhshrink,
     thresholded_relu,
 )
+from graphopt.nn.functional.attention import scaled_dot_product_attention
 from graphopt.nn.functional.common import (
     cosine_similarity,
     dropout,
     interpolate,
     linear,
     pad,
-    scaled_dot_product_attention,
     upsample,
 )
 from graphopt.nn.functional.conv import conv1d, conv2d, conv2d_transpose, conv3d

@@ -249,35 +249,3 @@ def _padded_by_index(
             index = np.pad(np.arange(x.shape[axis]), (before, after), mode=rule)  # type: ignore[call-overload]
             x = g.Gather(x, index, axis=axis)
     return x
-
-
-def scaled_dot_product_attention(
-    query: TensorLike,
-    key: TensorLike,
-    value: TensorLike,
-    attn_mask: TensorLike | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    training: bool = True,
-    name: str | None = None,
-) -> Variable:
-    """softmax(q kᵀ / √d + mask) v, per head; a bool mask is False where blocked.
-
-    query: [n, t, h, d]   key, value: [n, s, h, d]   attn_mask: broadcasts to [n, h, t, s]
-    """
-    g = recorder(query, key, value, attn_mask)
-    q = g.Transpose(as_variable(g, query), perm=[0, 2, 1, 3])  # [n, h, t, d]
-    k = g.Transpose(as_variable(g, key), perm=[0, 2, 3, 1])  # [n, h, d, s]
-    v = g.Transpose(as_variable(g, value), perm=[0, 2, 1, 3])  # [n, h, s, d]
-    scores = g.MatMul(g.Mul(q, g.const(1 / math.sqrt(q.shape[-1]), q.dtype)), k)  # [n, h, t, s]
-    blocked = g.const(-np.inf, q.dtype)
-    if is_causal:
-        ones = g.Expand(g.const(True), g.Concat(g.dim_of(q, 2), g.dim_of(k, 3), axis=0))
-        scores = g.Where(g.Trilu(ones, upper=0), scores, blocked)
-    if attn_mask is not None:
-        mask = as_variable(g, attn_mask)
-        bias = g.Add(scores, mask) if mask.tensor_type.is_float else None
-        scores = g.Where(mask, scores, blocked) if bias is None else bias
-    weights = g.Softmax(scores, axis=-1)
-    weights = dropout(weights, dropout_p, training=training) if dropout_p else weights
-    return named(g.Transpose(g.MatMul(weights, v), perm=[0, 2, 1, 3]), name)

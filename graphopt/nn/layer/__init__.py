@@ -64,6 +64,7 @@ from graphopt.nn.layer.pooling import (
     MaxPool1D,
     MaxPool2D,
 )
+from graphopt.nn.layer.transformer import MultiHeadAttention
 
 __all__ = [
     "CELU",
@@ -107,6 +108,7 @@ __all__ = [
     "MaxPool1D",
     "MaxPool2D",
     "Mish",
+    "MultiHeadAttention",
     "NLLLoss",
     "PReLU",
     "ReLU",

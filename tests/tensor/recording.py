@@ -1,0 +1,45 @@
+"""Records functions on fed arrays and evaluates them on onnxruntime."""
+
+import numpy as np
+
+from graphopt.ir.program import Program
+from graphopt.ir.variable import Variable
+from graphopt.scoping import default_main_program, program_guard
+from tests.ops.on_onnxruntime import evaluate
+
+
+def fed(name, value, *, opened=False) -> Variable:
+    """A fed variable of the default main Program; ``opened`` hides its dims."""
+    shape = [None] * value.ndim if opened else value.shape
+    variable = default_main_program().global_block().create_var(name, shape, value.dtype)
+    variable.is_data = True
+    return variable
+
+
+def run(function, *arrays, opened=False):
+    """What ``function`` of Variables with these values gives: an array, or a list of them."""
+    with program_guard(Program(), Program()):
+        arrays = [np.asarray(a) for a in arrays]
+        variables = [fed(f"v{k}", a, opened=opened) for k, a in enumerate(arrays)]
+        result = function(*variables)
+        single = isinstance(result, Variable)
+        fetch = [result] if single else list(result)
+        feeds = {v.name: a for v, a in zip(variables, arrays, strict=True)}
+        found = evaluate(default_main_program(), fetch, feeds)
+    for variable, value in zip(fetch, found, strict=True):
+        assert variable.dtype == value.dtype
+        assert variable.ndim == value.ndim
+        assert all(d in (-1, e) for d, e in zip(variable.shape, value.shape, strict=True))
+    return found[0] if single else found
+
+
+def both(function, *arrays):
+    """The same, checked to be equal with known and with open dims."""
+    found, opened = run(function, *arrays), run(function, *arrays, opened=True)
+    for a, b in zip(as_list(found), as_list(opened), strict=True):
+        np.testing.assert_array_equal(a, b)
+    return found
+
+
+def as_list(found):
+    return found if isinstance(found, list) else [found]
