@@ -3,7 +3,6 @@
 A rule is linear in dY. So S = sum(u rule(dY)), with any u, is the sum of dY dS/d(dY) too.
 """
 
-import numpy as np
 import pytest
 
 from graphopt.passes.backward import gradients

@@ -1,4 +1,5 @@
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,10 +147,8 @@ def test_constructor_checks(arguments, error):
 
 
 def test_numpy_numbers_are_accepted():
-    optimizer = go.optimizer.ASGD(
-        np.float64(0.5),
-        batch_num=np.int64(3),
-    )
+    three: Any = np.int64(3)
+    optimizer = go.optimizer.ASGD(np.float64(0.5), batch_num=three)
     assert optimizer.get_lr() == 0.5
 
 

@@ -19,12 +19,12 @@ def fed(name, value, *, opened=False) -> Variable:
 def run(function, *arrays, opened=False):
     """What ``function`` of Variables with these values gives: an array, or a list of them."""
     with program_guard(Program(), Program()):
-        arrays = [np.asarray(a) for a in arrays]
-        variables = [fed(f"v{k}", a, opened=opened) for k, a in enumerate(arrays)]
+        values = [np.asarray(a) for a in arrays]
+        variables = [fed(f"v{k}", a, opened=opened) for k, a in enumerate(values)]
         result = function(*variables)
         single = isinstance(result, Variable)
         fetch = [result] if single else list(result)
-        feeds = {v.name: a for v, a in zip(variables, arrays, strict=True)}
+        feeds = {v.name: a for v, a in zip(variables, values, strict=True)}
         found = evaluate(default_main_program(), fetch, feeds)
     for variable, value in zip(fetch, found, strict=True):
         assert variable.dtype == value.dtype
