@@ -74,7 +74,9 @@ def train(
             x, y = held_out
             [found] = exe.run(test, feed={"image": x, "label": y}, fetch_list=[accuracy])
             accuracies.append(float(found))
-            progress.set_postfix(loss=f"{losses[-1]:.4f}", accuracy=f"{accuracies[-1]:.3f}")
+            progress.set_postfix(
+                loss=f"{losses[-1]:.4f}", accuracy=f"{accuracies[-1]:.3f}", refresh=False
+            )
     return losses, accuracies
 
 

@@ -19,13 +19,17 @@ from typing import Final
 import numpy as np
 
 from graphopt import errors, nn, onnx, optimizer, regularizer, static, tensor
+from graphopt.ir.arithmetic import register_methods
 from graphopt.ir.types import BFLOAT16
 from graphopt.parameters import ParamAttr, create_parameter
 from graphopt.runtime.place import CPUPlace, CUDAPlace
 from graphopt.scoping import seed
 from graphopt.tensor import *  # noqa: F403 - Paddle's tensor functions, listed in tensor.__all__
+from graphopt.tensor.methods import METHODS as _METHODS
 
 __version__ = "0.1.0"
+
+register_methods(_METHODS)
 
 float16: Final = np.dtype("float16")
 bfloat16: Final = BFLOAT16

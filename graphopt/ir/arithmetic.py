@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from graphopt.errors import DTypeError
+from graphopt.errors import DTypeError, did_you_mean
 from graphopt.ir.indexing import getitem
 from graphopt.ir.types import FLOATS, DTypeLike, as_dtype, to_onnx_dtype
 from graphopt.ir.where import here
@@ -21,6 +23,8 @@ class Arithmetic:
     """Operators of a Variable; each records one op (and casts where dtypes must be promoted)."""
 
     __slots__ = ()
+
+    __array_ufunc__ = None  # numpy hands `array * variable` to the variable
 
     def __add__(self, other: Other) -> Variable:
         return binary("Add", self, other)
@@ -105,9 +109,23 @@ class Arithmetic:
         x = cast("Variable", self)
         return cast("Variable", _tape(x).Transpose(x, perm=[*reversed(range(x.ndim))]))
 
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a method of METHODS, bound
+        if name in METHODS:
+            return partial(METHODS[name], self)
+        fix = "" if name.startswith("_") else did_you_mean(name, METHODS)
+        raise AttributeError(f"a {type(self).__name__} has no attribute {name!r} {fix}".rstrip())
+
     def astype(self, dtype: DTypeLike) -> Variable:
         """The variable cast to another dtype."""
         return cast_to(cast("Variable", self), as_dtype(dtype))
+
+
+METHODS: dict[str, Callable[..., Any]] = {}
+
+
+def register_methods(functions: Iterable[Callable[..., Any]]) -> None:
+    """Make functions of a variable callable as its methods: ``x.mean()`` for ``mean(x)``."""
+    METHODS.update({function.__name__: function for function in functions})
 
 
 def _tape(x: Variable) -> Any:  # noqa: ANN401 - a Tape; its module imports this one

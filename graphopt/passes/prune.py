@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from graphopt.ir import clone
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
-from graphopt.ir.variable import Variable
+from graphopt.ir.variable import Constant, Variable
 from graphopt.passes.base import Pass
 
 
@@ -87,7 +87,7 @@ def free_variables(program: Program) -> list[Variable]:
     free: dict[int, Variable] = {}
     for op in program.global_block().ops:
         for v in op.reads():
-            if id(v) not in made and not hasattr(v, "value"):
+            if id(v) not in made and not isinstance(v, Constant):
                 free.setdefault(id(v), v)
         made.update(id(v) for v in op.writes())
     return list(free.values())

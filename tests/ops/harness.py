@@ -12,7 +12,7 @@ from onnx.reference.ops.op_erf import Erf
 
 from graphopt.ir.program import Program
 from graphopt.ir.schema import op_def
-from graphopt.ir.variable import Variable
+from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.write import inlined, lower
 from graphopt.ops.cases import Case, Draw
 from graphopt.passes.prune import Prune, free_variables
@@ -71,10 +71,10 @@ def evaluate(program: Program, fetch: Sequence[Any], feeds: dict[str, np.ndarray
     pruned = Prune(fetch=names).run(program)
     block = pruned.global_block()
     inputs = free_variables(pruned)
-    wanted = [pruned.constant(v.value) if hasattr(v, "value") else block.var(v.name) for v in fetch]
+    wanted = [pruned.constant(v.value) if isinstance(v, Constant) else block.var(v.name) for v in fetch]
     for v in wanted:
         if (
-            not hasattr(v, "value")
+            not isinstance(v, Constant)
             and not any(v is w for w in inputs)
             and not any(v is w for op in block.ops for w in op.writes())
         ):
