@@ -160,7 +160,7 @@ class Program:
     def take_counters(self, other: Program) -> None:
         """Go on numbering names and symbols where ``other`` is."""
         self._symbols, self._taken, self.opset = other._symbols, dict(other._taken), other.opset
-        self.equal_dims = dict(other.equal_dims)
+        self.equal_dims, self._scopes = dict(other.equal_dims), set(other._scopes)
 
     def rename_symbol(self, old: str, new: str, where: Where) -> None:
         """Two dims turned out to be equal: one symbol stands for both from now on."""

@@ -43,10 +43,9 @@ FORMS = [
 @pytest.mark.parametrize(("padding", "pads"), FORMS, ids=[str(f[0]) for f in FORMS])
 def test_conv2d_padding(padding, pads):
     expected = correlate(X, W, [2, 1], pads, [1, 2], 2) + B[:, None, None]
-    options = {"stride": [2, 1], "dilation": [1, 2], "groups": 2}
 
     def conv(x):
-        return F.conv2d(x, W, B, padding=padding, **options)
+        return F.conv2d(x, W, B, stride=[2, 1], padding=padding, dilation=[1, 2], groups=2)
 
     for opened in (False, True):
         np.testing.assert_allclose(run(conv, X, opened=opened), expected, rtol=1e-4, atol=1e-5)

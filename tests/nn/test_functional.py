@@ -42,7 +42,11 @@ SAME = [
     ("softmax", lambda x: F.softmax(x, 0), softmax(X, 0)),
     ("softmax f64", lambda x: F.softmax(x, dtype="float64"), softmax(X.astype("f8"))),
     ("softplus", F.softplus, np.logaddexp(0, X)),
-    ("softplus beta", lambda x: F.softplus(x, 2.0, 1.0), np.where(2 * X > 1, X, np.logaddexp(0, 2 * X) / 2)),
+    (
+        "softplus beta",
+        lambda x: F.softplus(x, 2.0, 1.0),
+        np.where(2 * X > 1, X, np.logaddexp(0, 2 * X) / 2),
+    ),
     ("softshrink", F.softshrink, np.sign(X) * np.maximum(abs(X) - 0.5, 0)),
     ("softsign", F.softsign, X / (1 + abs(X))),
     ("swish", F.swish, X * sigmoid(X)),
@@ -53,7 +57,7 @@ SAME = [
     ("linear", lambda x: F.linear(x, np.ones((4, 2), "f4"), 1.0), X @ np.ones((4, 2)) + 1),
     ("cosine", lambda x: F.cosine_similarity(x, -x), [-1, -1]),
     ("label_smooth", lambda x: F.label_smooth(x, epsilon=0.2), 0.8 * X + 0.05),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("function", "expected"), [r[1:] for r in SAME], ids=[r[0] for r in SAME])

@@ -122,6 +122,14 @@ def test_cross_entropy_errors():
         F.cross_entropy(1.0, y)
 
 
+def test_smoothing_needs_the_number_of_classes():
+    x = fed("x", X, opened=True)
+    with pytest.raises(ShapeError, match="the number of classes"):
+        F.cross_entropy(x, fed("y", Y), label_smoothing=0.1)
+    with pytest.raises(ShapeError, match="the number of classes"):
+        F.label_smooth(x)
+
+
 def test_softmax_with_cross_entropy():
     near(both(F.softmax_with_cross_entropy, X, Y[:, None]), PICKED[:, None])
     near(both(F.softmax_with_cross_entropy, X, Y), PICKED[:, None])

@@ -67,13 +67,15 @@ def dropout(
 
 def _dropped(g: Tape, x: Variable, p: float, axis: Axes) -> Variable:
     axes = axes_of(x, axis)
-    kept = x
-    if axes is not None:
-        dims = [g.dim_of(x, k) if k in axes else [1] for k in range(x.ndim)]
-        kept = g.Expand(g.const(1.0, x.dtype), g.Concat(*dims, axis=0))  # 1 in the shared dims
-    seed = int(next_seed(g.program))
-    y: Variable = g.Dropout(kept, g.const(p, x.dtype), np.array(True), seed=seed)
-    return y if axes is None else g.Mul(x, y)
+    ratio, training, seed = g.const(p, x.dtype), np.array(True), int(next_seed(g.program))
+    if axes is None:
+        y: Variable = g.Dropout(x, ratio, training, seed=seed)
+        return y
+    dims = [g.dim_of(x, k) if k in axes else [1] for k in range(x.ndim)]
+    ones = g.Expand(g.const(1.0, x.dtype), g.Concat(*dims, axis=0))  # 1 in the shared dims
+    # Reading the mask keeps onnxruntime's EliminateDropout away: no gradient reads it here.
+    kept, mask = g.emit("Dropout", ones, ratio, training, outputs=2, seed=seed)
+    return g.Mul(x, g.Where(mask, kept, g.const(0.0, x.dtype)))
 
 
 def interpolate(

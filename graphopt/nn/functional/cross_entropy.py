@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import numpy as np
 
@@ -11,8 +12,9 @@ from graphopt.ir.arithmetic import cast_to
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
-from graphopt.nn.functional.loss import REDUCTIONS
+from graphopt.nn.functional.loss import REDUCTIONS, known_classes
 from graphopt.scoping import recorder
+from graphopt.tensor.manipulation import reshape
 from graphopt.tensor.math import stopped
 from graphopt.tensor.operands import TensorLike, as_variable, axis_of, choice, named
 
@@ -117,7 +119,7 @@ class _CrossEntropy:
         g, x, flat = self.g, self.x, labels
         if self.axis != 1 or x.ndim < 2:  # ONNX has the classes in dim 1
             x = self.classes_last(x)
-            x = x if x.ndim == 2 else g.Reshape(x, np.array([-1, x.shape[-1]]))  # [n, c]
+            x = x if x.ndim == 2 else reshape(x, [-1, self.depth(x)])  # [n, c]
             flat = labels if labels.ndim == 1 else g.Reshape(labels, [-1])  # [n]
         x = x if self.use_softmax else g.Log(x)
         loss: Variable = g.emit(
@@ -129,6 +131,11 @@ class _CrossEntropy:
             reduction="none",
         )
         return loss if flat is labels else g.reshape_like(loss, labels)
+
+    def depth(self, x: Variable) -> int | Variable:
+        """The number of classes, which are in x's last dim."""
+        known = x.shape[-1]
+        return self.g.dim_of(x, -1) if known == -1 else known
 
     def classes_last(self, x: Variable) -> Variable:
         """x with its class axis at the end."""
@@ -170,7 +177,7 @@ class _CrossEntropy:
         """(1 - epsilon) y + epsilon / c."""
         if not epsilon:
             return y
-        c = self.x.shape[self.axis]
+        c = known_classes(self.x, self.axis)
         g, dtype = self.g, self.x.dtype
         return g.Add(g.Mul(y, g.const(1 - epsilon, dtype)), g.const(epsilon / c, dtype))
 
@@ -180,7 +187,7 @@ class _CrossEntropy:
         labels = self.classes()
         counts = g.Not(g.Equal(labels, g.const(self.ignore, labels.dtype)))
         classes = g.Where(counts, labels, g.const(0, labels.dtype))
-        depth = np.array(self.x.shape[self.axis])
+        depth = np.array(known_classes(self.x, self.axis))
         values = g.const(np.array([0.0, 1.0]), dtype)
         hot = g.OneHot(classes, depth, values, axis=self.axis)
         loss = g.Squeeze(self.of_probabilities(self.smooth(hot, epsilon)), [self.axis])
@@ -212,6 +219,31 @@ class _CrossEntropy:
             return g.ReduceMean(loss, keepdims=0)
         total = g.ReduceSum(loss, keepdims=0)
         return total if count is None or self.reduction == "sum" else self.over(total, count)
+
+
+@overload
+def softmax_with_cross_entropy(
+    logits: TensorLike,
+    label: TensorLike,
+    soft_label: bool = False,
+    ignore_index: int = -100,
+    numeric_stable_mode: bool = True,
+    return_softmax: Literal[False] = False,
+    axis: int = -1,
+) -> Variable: ...
+
+
+@overload
+def softmax_with_cross_entropy(
+    logits: TensorLike,
+    label: TensorLike,
+    soft_label: bool = False,
+    ignore_index: int = -100,
+    numeric_stable_mode: bool = True,
+    *,
+    return_softmax: Literal[True],
+    axis: int = -1,
+) -> tuple[Variable, Variable]: ...
 
 
 def softmax_with_cross_entropy(

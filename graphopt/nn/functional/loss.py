@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphopt.errors import ArgumentError
+from graphopt.errors import ArgumentError, ShapeError
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
@@ -125,8 +125,24 @@ def label_smooth(
     if prior_dist is not None:
         prior = g.Mul(as_variable(g, prior_dist), g.const(epsilon, y.dtype))
     else:
-        prior = g.const(epsilon / y.shape[-1], y.dtype)
+        prior = g.const(epsilon / known_classes(y, -1), y.dtype)
     return named(g.Add(g.Mul(y, g.const(1 - epsilon, y.dtype)), prior), name)
+
+
+def known_classes(x: Variable, axis: int) -> int:
+    """The number of classes.
+
+    Raises:
+        ShapeError: it is not known while recording.
+    """
+    if x.shape[axis] == -1:
+        raise ShapeError(
+            "label smoothing needs to know the number of classes",
+            operands=[(x.name, x.tensor_type)],
+            where=here(),
+            fix="give it in static.data",
+        )
+    return x.shape[axis]
 
 
 def mse_loss(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import numpy as np
 
@@ -162,6 +163,31 @@ def _avg_pool(
     return pool.layout.back(g, y)
 
 
+@overload
+def max_pool1d(
+    x: TensorLike,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: Padding = 0,
+    return_mask: Literal[False] = False,
+    ceil_mode: bool = False,
+    name: str | None = None,
+) -> Variable: ...
+
+
+@overload
+def max_pool1d(
+    x: TensorLike,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: Padding = 0,
+    *,
+    return_mask: Literal[True],
+    ceil_mode: bool = False,
+    name: str | None = None,
+) -> tuple[Variable, Variable]: ...
+
+
 def max_pool1d(
     x: TensorLike,
     kernel_size: IntOrInts,
@@ -175,6 +201,33 @@ def max_pool1d(
     return _max_pool(
         "max_pool1d", 1, x, kernel_size, stride, padding, return_mask, ceil_mode, "NCL", name
     )
+
+
+@overload
+def max_pool2d(
+    x: TensorLike,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: Padding = 0,
+    return_mask: Literal[False] = False,
+    ceil_mode: bool = False,
+    data_format: str = "NCHW",
+    name: str | None = None,
+) -> Variable: ...
+
+
+@overload
+def max_pool2d(
+    x: TensorLike,
+    kernel_size: IntOrInts,
+    stride: IntOrInts | None = None,
+    padding: Padding = 0,
+    *,
+    return_mask: Literal[True],
+    ceil_mode: bool = False,
+    data_format: str = "NCHW",
+    name: str | None = None,
+) -> tuple[Variable, Variable]: ...
 
 
 def max_pool2d(

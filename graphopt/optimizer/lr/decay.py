@@ -1,0 +1,264 @@
+"""Schedules that fall smoothly. e is the epoch, b the base rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphopt.optimizer.lr.base import Formula, LRScheduler, check, check_count, check_type, is_int
+from graphopt.optimizer.lr.formula import Maths, N
+
+
+class NoamDecay(Formula):
+    """b / sqrt(d_model) * min(e^-1/2, e warmup_steps^-3/2): up to warmup_steps, then down.
+
+    Vaswani et al.: Attention Is All You Need, 2017.
+
+    >>> from graphopt.optimizer import lr
+    >>> rate = lr.NoamDecay(d_model=64, warmup_steps=2)
+    >>> for epoch in range(5):
+    ...     print(f"{rate():.3f}", end=" ")
+    ...     rate.step()
+    0.000 0.044 0.088 0.072 0.062
+
+    Raises:
+        ArgumentError: d_model or warmup_steps is not positive.
+    """
+
+    def __init__(
+        self,
+        d_model: float,
+        warmup_steps: float,
+        learning_rate: float = 1.0,
+        last_epoch: int = -1,
+        verbose: bool = False,
+    ) -> None:
+        check(d_model > 0, "d_model", d_model, "positive")
+        check(warmup_steps > 0, "warmup_steps", warmup_steps, "positive")
+        self.d_model = d_model
+        self.warmup_steps = warmup_steps
+        super().__init__(learning_rate, last_epoch, verbose)
+
+    def _rate(self, m: Maths[N], e: N) -> N:
+        falling = m.greatest(e, 1) ** -0.5  # below e = 1 the other is the smaller one anyway
+        rising = e * self.warmup_steps**-1.5
+        return m.least(falling, rising) * (self.base_lr * self.d_model**-0.5)
+
+
+class NaturalExpDecay(Formula):
+    """b exp(-gamma e).
+
+    >>> from graphopt.optimizer import lr
+    >>> rate = lr.NaturalExpDecay(0.5, gamma=0.1)
+    >>> for epoch in range(4):
+    ...     print(f"{rate():.3f}", end=" ")
+    ...     rate.step()
+    0.500 0.452 0.409 0.370
+
+    Raises:
+        ArgumentError: gamma is not positive.
+    """
+
+    def __init__(
+        self, learning_rate: float, gamma: float, last_epoch: int = -1, verbose: bool = False
+    ) -> None:
+        check(gamma > 0, "gamma", gamma, "positive")
+        self.gamma = gamma
+        super().__init__(learning_rate, last_epoch, verbose)
+
+    def _rate(self, m: Maths[N], e: N) -> N:
+        return self.base_lr * m.exp(-self.gamma * e)
+
+
+class InverseTimeDecay(Formula):
+    """b / (1 + gamma e).
+
+    >>> from graphopt.optimizer import lr
+    >>> rate = lr.InverseTimeDecay(0.5, gamma=0.25)
+    >>> for epoch in range(4):
+    ...     print(f"{rate():.3f}", end=" ")
+    ...     rate.step()
+    0.500 0.400 0.333 0.286
+    """
+
+    def __init__(
+        self, learning_rate: float, gamma: float, last_epoch: int = -1, verbose: bool = False
+    ) -> None:
+        self.gamma = gamma
+        super().__init__(learning_rate, last_epoch, verbose)
+
+    def _rate(self, m: Maths[N], e: N) -> N:
+        return self.base_lr / (1 + self.gamma * e)
+
+
+class ExponentialDecay(Formula):
+    """b gamma^e.
+
+    >>> from graphopt.optimizer import lr
+    >>> rate = lr.ExponentialDecay(0.5, gamma=0.9)
+    >>> for epoch in range(4):
+    ...     print(f"{rate():.4f}", end=" ")
+    ...     rate.step()
+    0.5000 0.4500 0.4050 0.3645
+
+    Raises:
+        ArgumentError: gamma is not between 0 and 1.
+    """
+
+    def __init__(
+        self, learning_rate: float, gamma: float, last_epoch: int = -1, verbose: bool = False
+    ) -> None:
+        check(0 < gamma < 1, "gamma", gamma, "between 0 and 1")
+        self.gamma = gamma
+        super().__init__(learning_rate, last_epoch, verbose)
+
+    def _rate(self, m: Maths[N], e: N) -> N:
+        return self.base_lr * self.gamma**e
+
+
+class PolynomialDecay(Formula):
+    """(b - end_lr) (1 - e / n)^power + end_lr, with n = decay_steps; end_lr from there on.
+
+    With ``cycle`` n is the next multiple of decay_steps: the rate jumps up again.
+
+    >>> from graphopt.optimizer import lr
+    >>> rate = lr.PolynomialDecay(0.5, decay_steps=4, end_lr=0.1)
+    >>> for epoch in range(6):
+    ...     print(f"{rate():.1f}", end=" ")
+    ...     rate.step()
+    0.5 0.4 0.3 0.2 0.1 0.1
+
+    Raises:
+        ArgumentError: decay_steps is not a positive int; power is not positive.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        decay_steps: int,
+        end_lr: float = 0.0001,
+        power: float = 1.0,
+        cycle: bool = False,
+        last_epoch: int = -1,
+        verbose: bool = False,
+    ) -> None:
+        valid = is_int(decay_steps) and decay_steps > 0
+        check(valid, "decay_steps", decay_steps, "a positive int")
+        check(power > 0, "power", power, "positive")
+        self.decay_steps = decay_steps
+        self.end_lr = end_lr
+        self.power = power
+        self.cycle = cycle
+        super().__init__(learning_rate, last_epoch, verbose)
+
+    def _rate(self, m: Maths[N], e: N) -> N:
+        left: N = (1 - self._progress(m, e)) ** self.power
+        return (self.base_lr - self.end_lr) * left + self.end_lr
+
+    def _progress(self, m: Maths[N], e: N) -> N:
+        """From 0 to 1."""
+        if not self.cycle:
+            return m.least(e, self.decay_steps) / self.decay_steps
+        cycles = m.greatest(-(-e // self.decay_steps), 1)  # e / decay_steps, rounded up
+        return e / (self.decay_steps * cycles)
+
+
+class LinearLR(Formula):
+    """b (start_factor + (end_factor - start_factor) min(e, total_steps) / total_steps).
+
+    >>> from graphopt.optimizer import lr
+    >>> rate = lr.LinearLR(0.5, total_steps=4, start_factor=0.2)
+    >>> for epoch in range(6):
+    ...     print(f"{rate():.1f}", end=" ")
+    ...     rate.step()
+    0.1 0.2 0.3 0.4 0.5 0.5
+
+    Raises:
+        ArgumentTypeError: total_steps is not an int.
+        ArgumentError: total_steps is not positive; a factor is not in [0, 1], or the first is 0.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        total_steps: int,
+        start_factor: float = 1.0 / 3,
+        end_factor: float = 1.0,
+        last_epoch: int = -1,
+        verbose: bool = False,
+    ) -> None:
+        check(0 < start_factor <= 1, "start_factor", start_factor, "in (0, 1]")
+        check(0 <= end_factor <= 1, "end_factor", end_factor, "in [0, 1]")
+        check_count("total_steps", total_steps)
+        self.total_steps = total_steps
+        self.start_factor = start_factor
+        self.end_factor = end_factor
+        super().__init__(learning_rate, last_epoch, verbose)
+
+    def _rate(self, m: Maths[N], e: N) -> N:
+        progress = m.least(e, self.total_steps) / self.total_steps
+        change = self.end_factor - self.start_factor
+        return self.base_lr * (self.start_factor + change * progress)
+
+
+class LambdaDecay(LRScheduler):
+    """b lr_lambda(e).
+
+    >>> from graphopt.optimizer import lr
+    >>> rate = lr.LambdaDecay(0.5, lambda epoch: 0.9**epoch)
+    >>> rate.step()
+    >>> rate()
+    0.45
+
+    Raises:
+        ArgumentTypeError: lr_lambda cannot be called.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        lr_lambda: Callable[[int], float],
+        last_epoch: int = -1,
+        verbose: bool = False,
+    ) -> None:
+        check_type(callable(lr_lambda), "lr_lambda", lr_lambda, "a function")
+        self.lr_lambda = lr_lambda
+        super().__init__(learning_rate, last_epoch, verbose)
+
+    def get_lr(self) -> float:
+        """The rate at ``last_epoch``, computed."""
+        return self.base_lr * self.lr_lambda(self.last_epoch)
+
+
+class MultiplicativeDecay(LRScheduler):
+    """b lr_lambda(1) lr_lambda(2) .. lr_lambda(e).
+
+    >>> from graphopt.optimizer import lr
+    >>> rate = lr.MultiplicativeDecay(0.8, lambda epoch: 0.5)
+    >>> rate.step()
+    >>> rate.step()
+    >>> rate()
+    0.2
+
+    Raises:
+        ArgumentTypeError: lr_lambda cannot be called.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        lr_lambda: Callable[[int], float],
+        last_epoch: int = -1,
+        verbose: bool = False,
+    ) -> None:
+        check_type(callable(lr_lambda), "lr_lambda", lr_lambda, "a function")
+        self.lr_lambda = lr_lambda
+        self._product = 0, 1.0  # an epoch, and the product up to it: a step is one factor more
+        super().__init__(learning_rate, last_epoch, verbose)
+
+    def get_lr(self) -> float:
+        """The rate at ``last_epoch``, computed."""
+        done, product = self._product if self._product[0] <= self.last_epoch else (0, 1.0)
+        for epoch in range(done + 1, self.last_epoch + 1):
+            product *= self.lr_lambda(epoch)
+        self._product = max(self.last_epoch, 0), product
+        return self.base_lr * product
