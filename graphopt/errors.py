@@ -110,6 +110,10 @@ class StepError(GraphoptError, RuntimeError):
     """onnxruntime failed while loading or running a compiled Program; it is the ``__cause__``."""
 
 
+class StateError(GraphoptError, RuntimeError):
+    """A saved state lacks what it should hold."""
+
+
 class TextError(GraphoptError, ValueError):
     """A Program's text form cannot be read."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 
@@ -15,6 +16,14 @@ from graphopt.ir.tape import Tape
 from graphopt.ir.types import DTypeLike, TensorType, as_dtype
 from graphopt.ir.variable import Constant, Parameter, Variable
 from graphopt.ir.where import UNKNOWN, Where, here
+
+
+class Rate(Protocol):
+    """Where a run takes the value of a scalar variable from: a learning-rate scheduler."""
+
+    def value(self) -> float:
+        """The value now."""
+
 
 LETTERS = "NMKLPQRSTUVW"
 
@@ -36,6 +45,7 @@ class Program:
         self.family = object()  # shared by clones, in which equal names mean the same variable
         self._random_seed = 0
         self._taken: dict[str, int] = {}
+        self.rates: dict[str, Rate] = {}  # variables that every run is to set first
         self._symbols = 0
         self.equal_dims: dict[str, Where] = {}  # a fed dim, and the op that makes others equal it
         self.scope = "/"  # see scoping.name_scope
@@ -160,6 +170,7 @@ class Program:
     def take_counters(self, other: Program) -> None:
         """Go on numbering names and symbols where ``other`` is."""
         self._symbols, self._taken, self.opset = other._symbols, dict(other._taken), other.opset
+        self.rates = dict(other.rates)
         self.equal_dims, self._scopes = dict(other.equal_dims), set(other._scopes)
 
     def rename_symbol(self, old: str, new: str, where: Where) -> None:
@@ -187,6 +198,7 @@ class Program:
         saved = [(b, list(b.ops), dict(b.vars)) for b in self.blocks]
         outputs = [(op, list(op.outputs)) for _, ops, _ in saved for op in ops]
         counters = self._symbols, dict(self._taken), dict(self.constants), self.opset, self.version
+        rates = dict(self.rates)
         try:
             yield
         except BaseException:
@@ -196,6 +208,7 @@ class Program:
             for op, results in outputs:
                 op.outputs = results
             self._symbols, self._taken, self.constants, self.opset, self.version = counters
+            self.rates = rates
             raise
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from graphopt.clip import ClipGradBase
 from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.ir.types import TensorType
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.optimizer.optimizer import Optimizer, State
-from graphopt.regularizer import WeightDecayRegularizer
+from graphopt.ir.variable import Variable
+from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
+from graphopt.optimizer.state import State
 
 
 class ASGD(Optimizer):
@@ -26,13 +24,7 @@ class ASGD(Optimizer):
     Schmidt, Le Roux, Bach: Minimizing Finite Sums with the Stochastic Average Gradient, 2017.
 
     Args:
-        learning_rate: per step.
-        batch_num: n, the number of batches in an epoch.
-        parameters: what to train; all trainable parameters of the loss's Program by default.
-        weight_decay: a float (L2), L1Decay or L2Decay; a parameter's own regularizer wins.
-        grad_clip: one of nn.ClipGradByValue, ClipGradByNorm, ClipGradByGlobalNorm.
-        multi_precision: train half-precision parameters through float32 copies.
-        name: enters the names of the state variables.
+        batch_num: n, the number of batches in an epoch. The others are those of ``Optimizer``.
 
     >>> import graphopt as go
     >>> main, startup = go.static.Program(), go.static.Program()
@@ -52,10 +44,10 @@ class ASGD(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: LearningRate = 0.001,
         batch_num: int = 1,
-        parameters: Sequence[Parameter] | None = None,
-        weight_decay: float | WeightDecayRegularizer | None = None,
+        parameters: Parameters | None = None,
+        weight_decay: WeightDecay | None = None,
         grad_clip: ClipGradBase | None = None,
         multi_precision: bool = False,
         name: str | None = None,

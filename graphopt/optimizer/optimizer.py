@@ -3,60 +3,86 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-
-import numpy as np
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from graphopt.clip import ClipGradBase
-from graphopt.errors import ArgumentError, ArgumentTypeError
-from graphopt.initializer import Constant, Initializer
+from graphopt.errors import ArgumentTypeError, StateError
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.program import Program
 from graphopt.ir.tape import Tape
-from graphopt.ir.types import TensorType, to_onnx_dtype
+from graphopt.ir.types import to_onnx_dtype
 from graphopt.ir.variable import Parameter, Variable
 from graphopt.ir.where import at
-from graphopt.parameters import create_state
+from graphopt.optimizer.groups import Group, as_groups
+from graphopt.optimizer.lr import LRScheduler
+from graphopt.optimizer.rate import Rate
+from graphopt.optimizer.state import State, StateTable
 from graphopt.passes.backward import append_backward, check_variable
 from graphopt.regularizer import WeightDecayRegularizer, as_regularizer
+from graphopt.runtime.scope import Scope, global_scope
 from graphopt.scoping import default_startup_program
 
 ParamsGrads = list[tuple[Parameter, Variable]]
+Parameters = Sequence[Parameter] | Sequence[Mapping[str, Any]]
+LearningRate = float | LRScheduler
+WeightDecay = float | WeightDecayRegularizer
 HALF = 2  # bytes of the dtypes that may train through a float32 master weight
+SCHEDULER_KEY, MASTER_KEY = "LR_Scheduler", "master_weights"
 
 
 class Optimizer:
     """Base of the optimizers.
 
     A subclass gives ``_update``: it records the update op of one parameter over its state.
+
+    Args:
+        learning_rate: a float, or a scheduler of ``optimizer.lr`` whose value each run uses.
+        parameters: what to train; by default all trainable parameters of the loss's Program. Or
+            groups: dicts with ``params`` and, for these, ``learning_rate`` (a factor on the rate),
+            ``weight_decay`` and ``grad_clip``; they replace the parameters' own settings.
+        weight_decay: a float (L2), L1Decay or L2Decay; a parameter's own regularizer wins.
+        grad_clip: one of nn.ClipGradByValue, ClipGradByNorm, ClipGradByGlobalNorm.
+        multi_precision: train half-precision parameters through float32 copies.
+        name: enters the names of the state variables.
     """
 
     def __init__(
         self,
-        learning_rate: float,
-        parameters: Sequence[Parameter] | None = None,
-        weight_decay: float | WeightDecayRegularizer | None = None,
+        learning_rate: LearningRate,
+        parameters: Parameters | None = None,
+        weight_decay: WeightDecay | None = None,
         grad_clip: ClipGradBase | None = None,
         multi_precision: bool = False,
         name: str | None = None,
     ) -> None:
-        self._parameters = _checked_parameters(parameters)
-        _check_learning_rate(learning_rate)
-        if grad_clip is not None and not isinstance(grad_clip, ClipGradBase):
-            raise ArgumentTypeError(
-                f"grad_clip must be a clip object, not {type(grad_clip).__name__}",
-                fix="e.g. nn.ClipGradByGlobalNorm(1.0)",
-            )
-        self._learning_rate = float(learning_rate)
+        self._rate = Rate(learning_rate)
+        self.regularization = as_regularizer(weight_decay)
+        self._groups = as_groups(parameters, self.regularization, grad_clip)
         self._grad_clip = grad_clip
         self._multi_precision = multi_precision
-        self._name = name
-        self.regularization = as_regularizer(weight_decay)
-        self._rates: dict[tuple[int, np.dtype], Variable] = {}
+        self._state = StateTable(name)
 
     def get_lr(self) -> float:
-        """The learning rate."""
-        return self._learning_rate
+        """The learning rate: the float, or the scheduler's current value."""
+        return self._rate.value()
+
+    def set_lr(self, value: float) -> None:
+        """Use another learning rate from the next run on.
+
+        Raises:
+            ArgumentTypeError: not an int or float.
+            StateError: a scheduler is in use.
+        """
+        self._rate.set(value)
+
+    def set_lr_scheduler(self, scheduler: LRScheduler) -> None:
+        """Use a scheduler from the next run on, in place of the float or scheduler before.
+
+        Raises:
+            ArgumentTypeError: not an LRScheduler.
+        """
+        self._rate.set_scheduler(scheduler)
 
     def minimize(
         self,
@@ -91,14 +117,16 @@ class Optimizer:
         no_grad_set: Iterable[Variable | str] | None = None,
     ) -> ParamsGrads:
         """The first half of ``minimize``: (parameter, gradient) pairs."""
-        check_variable(loss, "loss")
-        program = loss.program
-        chosen = _named(program, parameters) if parameters else self._parameters
+        program = check_variable(loss, "loss").program
+        chosen = _named(parameters) if parameters else self._chosen()
         wanted = [p for p in program.all_parameters() if chosen is None or p.name in chosen]
-        stopped = _named(program, no_grad_set or ())
         variables = program.global_block().vars
-        no_grad = [variables[name] for name in stopped if name in variables]
-        return append_backward(loss, wanted, no_grad)
+        stopped = [variables[n] for n in _named(no_grad_set or ()) if n in variables]
+        return append_backward(loss, wanted, stopped)
+
+    def _chosen(self) -> set[str] | None:
+        names = [group.names for group in self._groups]
+        return None if None in names else {n for group in names for n in group or ()}
 
     def apply_gradients(
         self,
@@ -109,23 +137,27 @@ class Optimizer:
         pairs = [(p, grad) for p, grad in params_grads if grad is not None]
         if not pairs:
             return []
-        main = pairs[0][0].program
-        startup = startup_program or default_startup_program()
-        with main.all_or_nothing(), startup.all_or_nothing():
-            if self._grad_clip is not None:
-                pairs = self._grad_clip(pairs)
-            regularized = self.append_regularization_ops(pairs, self.regularization)
+        main, startup = pairs[0][0].program, startup_program or default_startup_program()
+        with main.all_or_nothing(), startup.all_or_nothing(), self._state.all_or_nothing():
+            ready = [pair for group in self._groups for pair in self._prepared(group, pairs)]
             ops: list[Operator] = []
-            for p, grad in sorted(regularized, key=lambda pair: pair[0].name):
+            for p, grad in sorted(ready, key=lambda pair: pair[0].name):
                 with at(p.where):
                     ops += self._update_parameter(main, startup, p, grad)
             return ops
 
+    def _prepared(self, group: Group, pairs: ParamsGrads) -> ParamsGrads:
+        """The group's pairs, clipped together and regularized."""
+        own = [(p, grad) for p, grad in pairs if group.names is None or p.name in group.names]
+        if group.grad_clip is not None:
+            own = group.grad_clip(own)
+        return self.append_regularization_ops(own, group.regularization)
+
     def append_regularization_ops(
         self,
-        parameters_and_grads: Sequence[tuple[Parameter, Variable | None]],
-        regularization: WeightDecayRegularizer | float | None = None,
-    ) -> list[tuple[Parameter, Variable]]:
+        parameters_and_grads: Sequence[tuple[Parameter, Variable]],
+        regularization: WeightDecay | None = None,
+    ) -> ParamsGrads:
         """Pairs in the same order with the gradients of the penalties added.
 
         A parameter's own regularizer wins over ``regularization``; with neither the gradient is
@@ -139,7 +171,44 @@ class Optimizer:
             logging.getLogger().info(
                 "a parameter's own regularizer (ParamAttr) wins over the optimizer's %s", default
             )
-        return [(p, _regularized(p, grad, default)) for p, grad in parameters_and_grads]  # type: ignore[misc]
+        return [(p, _regularized(p, grad, default)) for p, grad in parameters_and_grads]
+
+    def state_dict(self, scope: Scope | None = None) -> dict[str, Any]:
+        """The optimizer's state as numpy arrays by ``<parameter>_<state>_0``, whatever the Program.
+
+        With a scheduler ``LR_Scheduler`` has its state; with float32 copies ``master_weights`` has
+        them by parameter. Empty before ``minimize``, but for the scheduler.
+        """
+        scope = scope or global_scope()
+        found: dict[str, Any] = self._state.values(scope)
+        masters = self._state.masters(scope)
+        if masters:
+            found[MASTER_KEY] = masters
+        if self._rate.scheduler is not None:
+            found[SCHEDULER_KEY] = self._rate.scheduler.state_dict()
+        return found
+
+    def set_state_dict(self, state_dict: Mapping[str, Any], scope: Scope | None = None) -> None:
+        """Take over the state of another optimizer of this class over parameters of these names.
+
+        After the startup Program has run the values go to the scope at once. Before ``minimize``
+        they are kept, and the startup Program then starts from them.
+
+        Raises:
+            StateError: a state is missing, or has another shape; nothing is changed.
+        """
+        scheduler = self._rate.scheduler
+        if scheduler is not None and SCHEDULER_KEY not in state_dict:
+            raise StateError(
+                f"the state dict has no {SCHEDULER_KEY!r}, and this optimizer has a scheduler",
+                fix="save it from an optimizer with a scheduler",
+            )
+        arrays = {k: v for k, v in state_dict.items() if k not in (SCHEDULER_KEY, MASTER_KEY)}
+        self._state.load(arrays, state_dict.get(MASTER_KEY, {}), scope or global_scope())
+        if scheduler is not None:
+            scheduler.set_state_dict(state_dict[SCHEDULER_KEY])
+
+    load_state_dict = set_state_dict
 
     def _update_parameter(
         self, main: Program, startup: Program, p: Parameter, grad: Variable
@@ -147,68 +216,22 @@ class Optimizer:
         block = main.global_block()
         start = len(block.ops)
         g = Tape(block, role=Role.UPDATE, made_by="update")
+        lr = self._rate.of(g, startup, p)
         if self._multi_precision and p.dtype.itemsize == HALF:
-            self._update_master(g, startup, p, grad)
+            master = self._state.master(g, startup, p)
+            state = State(self._state, g, startup, p, master)
+            self._update(state, master, g.cast(grad, master.dtype), lr)
+            g.Cast(master, to=to_onnx_dtype(p.dtype), into=[p])
         else:
-            self._update(State(self._name, g, startup, p), p, grad, self._rate(g, startup, p))
+            self._update(State(self._state, g, startup, p, p), p, grad, lr)
         return [op for op in block.ops[start:] if any(v.persistable for v in op.writes())]
-
-    def _update_master(self, g: Tape, startup: Program, p: Parameter, grad: Variable) -> None:
-        """Update a float32 copy of a half-precision parameter, then round it into the parameter."""
-        wide = np.dtype("f4")
-        name = g.program.unique_name(f"{p.name}_fp32_master")
-        shape = p.tensor_type.shape
-        master = create_state(g.program, startup, name, TensorType(wide, shape), _CopyOf(p))
-        state = State(self._name, g, startup, master)
-        self._update(state, master, g.cast(grad, wide), self._rate(g, startup, p))
-        g.emit("Cast", master, to=to_onnx_dtype(p.dtype), into=[p])
 
     def _update(self, state: State, w: Variable, dw: Variable, lr: Variable) -> None:
         """Record the op that updates ``w`` and its state."""
         raise NotImplementedError
 
-    def _rate(self, g: Tape, startup: Program, p: Parameter) -> Variable:
-        """The learning rate in force for a parameter: the global one times its own factor."""
-        wide = np.dtype("f8") if p.dtype == np.float64 else np.dtype("f4")
-        key = id(g.program), wide
-        if key not in self._rates or self._rates[key].program is not g.program:
-            name = g.program.unique_name("learning_rate")
-            value = Constant(self._learning_rate)
-            self._rates[key] = create_state(g.program, startup, name, TensorType(wide, ()), value)
-        rate = self._rates[key]
-        factor = p.optimize_attr["learning_rate"]
-        return rate if factor == 1.0 else g.Mul(rate, factor)
 
-
-class _CopyOf(Initializer):
-    """The first value of another variable, cast."""
-
-    def __init__(self, source: Variable) -> None:
-        self.source = source
-
-    def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """Cast."""
-        source = g.block.var(self.source.name)
-        g.emit("Cast", source, to=to_onnx_dtype(w.dtype), into=[w])
-
-
-class State:
-    """Makes the state variables of one parameter, named as Paddle does: ``w_d_0``."""
-
-    def __init__(self, optimizer: str | None, g: Tape, startup: Program, p: Variable) -> None:
-        self.g = g
-        self.startup = startup
-        self.prefix = p.name if optimizer is None else f"{p.name}_{optimizer}"
-
-    def new(self, name: str, tensor_type: TensorType, value: float = 0.0) -> Variable:
-        """A state variable that startup fills with ``value``."""
-        full = self.g.program.unique_name(f"{self.prefix}_{name}")
-        return create_state(self.g.program, self.startup, full, tensor_type, Constant(value))
-
-
-def _regularized(
-    p: Parameter, grad: Variable | None, default: WeightDecayRegularizer | None
-) -> Variable | None:
+def _regularized(p: Parameter, grad: Variable, default: WeightDecayRegularizer | None) -> Variable:
     regularizer = p.regularizer if p.regularizer is not None else default
     if grad is None or regularizer is None:
         return grad
@@ -216,37 +239,10 @@ def _regularized(
         raise ArgumentTypeError(f"unknown regularization type {type(regularizer).__name__}")
     g = Tape(p.block, role=Role.REGULARIZE, made_by="regularize")
     with at(p.where):
-        total: Variable = g.Add(grad, regularizer.decay(g, p))
-    return total
+        return g.Add(grad, regularizer.decay(g, p))
 
 
-def _named(program: Program, items: Iterable[Variable | str]) -> set[str]:
+def _named(items: Iterable[Variable | str]) -> set[str]:
     if isinstance(items, (str, Variable)):
         raise ArgumentTypeError("a list of Variables or names is wanted, not a single one")
     return {item if isinstance(item, str) else item.name for item in items}
-
-
-def _checked_parameters(parameters: Sequence[Parameter] | None) -> set[str] | None:
-    if parameters is None:
-        return None
-    if isinstance(parameters, (Variable, dict, str)):
-        raise ArgumentTypeError(
-            f"parameters must be a list of Parameters, not a {type(parameters).__name__}",
-            fix="e.g. layer.parameters()",
-        )
-    names = set()
-    for p in parameters:
-        if not isinstance(p, Variable):
-            raise ArgumentTypeError(f"parameters holds a {type(p).__name__}, not a Parameter")
-        names.add(p.name)
-    return names
-
-
-def _check_learning_rate(learning_rate: object) -> None:
-    if learning_rate is None:
-        raise ArgumentError("learning_rate must not be None", fix="e.g. 0.001")
-    if not isinstance(learning_rate, float):
-        raise ArgumentTypeError(
-            f"learning_rate must be a float, not {type(learning_rate).__name__}",
-            fix="e.g. 0.1, or 1.0 for one",
-        )

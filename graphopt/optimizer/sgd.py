@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from graphopt.clip import ClipGradBase
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.optimizer.optimizer import Optimizer, State
-from graphopt.regularizer import WeightDecayRegularizer
+from graphopt.ir.variable import Variable
+from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
+from graphopt.optimizer.state import State
 
 
 class SGD(Optimizer):
     """w ← w - lr g, with g the gradient after clipping and regularization. No state.
 
-    The arguments are those of ``ASGD`` without ``batch_num``.
+    The arguments are those of ``Optimizer``.
     """
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
-        parameters: Sequence[Parameter] | None = None,
-        weight_decay: float | WeightDecayRegularizer | None = None,
+        learning_rate: LearningRate = 0.001,
+        parameters: Parameters | None = None,
+        weight_decay: WeightDecay | None = None,
         grad_clip: ClipGradBase | None = None,
         multi_precision: bool = False,
         name: str | None = None,

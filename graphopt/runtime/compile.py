@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from graphopt.errors import FeedError, MissingFeedError, UninitializedError
-from graphopt.ir.program import Program
+from graphopt.ir.program import Program, Rate
 from graphopt.ir.types import fits
 from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.write import Lowered, lower
@@ -86,8 +86,17 @@ class CompiledProgram:
         except failures() as error:
             raise explained(error, self.ops, {}, "loading") from error
 
-    def run(self, feeds: Mapping[str, np.ndarray], scope: Scope) -> list[Value]:
-        """The fetched values; the scope gets the new state only if the run has succeeded."""
+    def run(
+        self, feeds: Mapping[str, np.ndarray], scope: Scope, rates: Mapping[str, Rate]
+    ) -> list[Value]:
+        """The fetched values; the scope gets the new state only if the run has succeeded.
+
+        Variables named in ``rates`` are first set to what these say now.
+        """
+        for v in self.reads:
+            if v.name in rates:
+                rate = np.array(rates[v.name].value(), v.dtype)
+                scope.values[v.name] = to_device(rate, self.place)
         inputs = {v.name: self._fed(v, feeds) for v in self.feeds}
         inputs.update((v.name, self._state(v, scope)) for v in self.reads)
         targets = {name: self._target(name, scope) for name in self.outputs}
@@ -95,7 +104,11 @@ class CompiledProgram:
             found = self.session.run(inputs, targets)
         except failures() as error:
             raise explained(error, self.ops, feeds, "running") from error
-        by_output = dict(zip(self.outputs, found, strict=True))
+        # Keep our own handle of a buffer that we gave: it holds the array behind it, if there is one.
+        by_output = {
+            name: value if targets[name] is None else targets[name]
+            for name, value in zip(self.outputs, found, strict=True)
+        }
         fetched = [self._own(name, by_output[name]) for name in self.fetched]
         scope.commit({name: by_output[out] for name, out in self.next_state.items()})
         return fetched

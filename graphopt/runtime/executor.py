@@ -74,7 +74,8 @@ class Executor:
             warnings.warn("the Program has no ops: nothing is run", stacklevel=2)
             return []
         compiled = self._compiled(program, request, arrays)
-        found = compiled.run(arrays, global_scope() if scope is None else scope)
+        scope = global_scope() if scope is None else scope
+        found = compiled.run(arrays, scope, program.rates)
         if return_numpy:
             return [to_numpy(value) for value in found]
         return [FetchedTensor(value) for value in found]

@@ -71,7 +71,9 @@ def evaluate(program: Program, fetch: Sequence[Any], feeds: dict[str, np.ndarray
     pruned = Prune(fetch=names).run(program)
     block = pruned.global_block()
     inputs = free_variables(pruned)
-    wanted = [pruned.constant(v.value) if isinstance(v, Constant) else block.var(v.name) for v in fetch]
+    wanted = [
+        pruned.constant(v.value) if isinstance(v, Constant) else block.var(v.name) for v in fetch
+    ]
     for v in wanted:
         if (
             not isinstance(v, Constant)

@@ -238,7 +238,8 @@ def test_programs_are_compiled_once_until_they_change(model, monkeypatch):
     assert len(built) == 2
 
 
-def test_a_dropped_program_is_not_kept_alive(model):
+def test_a_dropped_program_is_not_kept_alive():
+    model = Regression().start()
     model.run()
     watched = weakref.ref(model.main)
     exe = model.exe
@@ -327,3 +328,18 @@ def test_cuda_trains_as_the_cpu_does():
     assert value is not None
     assert value.device_name() == "cuda"
     np.testing.assert_allclose(cpu.state(), gpu.state(), rtol=1e-4)
+
+
+def test_a_buffer_the_user_gave_stays_alive_while_the_runtime_writes_to_it(model):
+    """The array behind ``set`` becomes the buffer of every second step."""
+    twin = Regression().start()
+    value = model.state()
+    put(twin.scope, "w", value)
+    twin.scope.spares.clear()
+    kept = []
+    for step in range(8):
+        model.run()
+        twin.run()
+        gc.collect()
+        kept += [np.full((4, 1), 1e9, "f4") for _ in range(200)]  # takes any freed memory
+        np.testing.assert_array_equal(twin.state(), model.state(), err_msg=f"step {step}")

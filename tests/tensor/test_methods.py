@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,8 @@ def test_an_unknown_attribute_names_the_closest():
 
 def test_numpy_on_the_left():
     x = go.static.data("x", [None, 3])
-    assert str((np.float32(2) * x).tensor_type) == "f32[N, 3]"
-    assert str((np.ones(3, "f4") + x).tensor_type) == "f32[N, 3]"
-    assert str((np.ones((2, 1), "f4") @ x[:1]).tensor_type) == "f32[2, 3]"
+    two: Any = np.float32(2)
+    ones: Any = np.ones((2, 1), "f4")
+    assert str((two * x).tensor_type) == "f32[N, 3]"
+    assert str((ones[0] + x).tensor_type) == "f32[N, 3]"
+    assert str((ones @ x[:1]).tensor_type) == "f32[2, 3]"

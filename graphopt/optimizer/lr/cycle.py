@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import pairwise
 
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
@@ -65,7 +65,8 @@ class OneCycleLR(Formula):
         self.end_lr = float(end_learning_rate)
         self.anneal_strategy = anneal_strategy
         top, last = phase_pct * total_steps - 1, total_steps - 1
-        self._knots = [0, top, 2 * top, last] if three_phase else [0, top, last]
+        self._knots: list[float] = [0, top, 2 * top, last] if three_phase else [0, top, last]
+        self._widths = [(right - left) or 1.0 for left, right in pairwise(self._knots)]
         middle = [self.initial_lr] * three_phase
         self._values = [self.initial_lr, self.max_lr, *middle, self.end_lr]
         super().__init__(self.initial_lr, last_epoch, verbose)
@@ -74,14 +75,16 @@ class OneCycleLR(Formula):
         check(epoch <= self.total_steps, "epoch", epoch, f"at most {self.total_steps}")
 
     def _rate(self, m: Maths[N], e: N) -> N:
-        left, right = self._knots[:-1], self._knots[1:]
-        k = m.count([*accumulate(left[1:], max)], e)
-        widths = [(b - a) or 1.0 for a, b in zip(left, right, strict=True)]
-        progress = (e - m.pick(left, k)) / m.pick(widths, k)
-        start, end = m.pick(self._values[:-1], k), m.pick(self._values[1:], k)
+        k = m.count(self._knots[1:-1], e)  # the leg
+        progress = (e - m.pick(self._knots, k)) / m.pick(self._widths, k)
+        start = m.pick(self._values, k)
+        end = m.pick(self._values[1:], k)
         if self.anneal_strategy == "cos":
             return end + (start - end) * m.wave(progress)
         return start + (end - start) * progress
+
+    def _expression(self, g: Tape, e: Variable) -> Variable | None:
+        return super()._expression(g, g.Min(e, self.total_steps))  # where Python would raise
 
 
 COS_LINEAR = "'cos' or 'linear'"
@@ -154,9 +157,9 @@ class CyclicLR(Formula):
     def _rate(self, m: Maths[N], e: N) -> N:
         height = self._height(m, e)
         if self.mode == "triangular2":
-            height = height * 0.5 ** (e // self.cycle_size)
+            height = height * m.power(0.5, e // self.cycle_size)
         if self.mode == "exp_range":
-            height = height * self.exp_gamma**e
+            height = height * m.power(self.exp_gamma, e)
         return self.base_lr + height
 
     def _height(self, m: Maths[N], e: N) -> N:

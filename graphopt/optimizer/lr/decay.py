@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from graphopt.optimizer.lr.base import Formula, LRScheduler, check, check_count, check_type, is_int
@@ -39,9 +40,9 @@ class NoamDecay(Formula):
         super().__init__(learning_rate, last_epoch, verbose)
 
     def _rate(self, m: Maths[N], e: N) -> N:
-        falling = m.greatest(e, 1) ** -0.5  # below e = 1 the other is the smaller one anyway
-        rising = e * self.warmup_steps**-1.5
-        return m.least(falling, rising) * (self.base_lr * self.d_model**-0.5)
+        falling = m.power(m.greatest(e, 1), -0.5)  # below e = 1 the other is the smaller one anyway
+        rising = e * math.pow(self.warmup_steps, -1.5)
+        return self.base_lr / math.sqrt(self.d_model) * m.least(falling, rising)
 
 
 class NaturalExpDecay(Formula):
@@ -112,7 +113,7 @@ class ExponentialDecay(Formula):
         super().__init__(learning_rate, last_epoch, verbose)
 
     def _rate(self, m: Maths[N], e: N) -> N:
-        return self.base_lr * self.gamma**e
+        return self.base_lr * m.power(self.gamma, e)
 
 
 class PolynomialDecay(Formula):
@@ -151,7 +152,7 @@ class PolynomialDecay(Formula):
         super().__init__(learning_rate, last_epoch, verbose)
 
     def _rate(self, m: Maths[N], e: N) -> N:
-        left: N = (1 - self._progress(m, e)) ** self.power
+        left = m.power(1 - self._progress(m, e), self.power)
         return (self.base_lr - self.end_lr) * left + self.end_lr
 
     def _progress(self, m: Maths[N], e: N) -> N:

@@ -56,12 +56,6 @@ class Traced:
     def __mod__(self, other: Scalar) -> Traced:
         return self - self // other * other
 
-    def __pow__(self, other: Scalar) -> Traced:
-        return record(self.g, "Pow", self, other)
-
-    def __rpow__(self, other: float) -> Traced:
-        return record(self.g, "Pow", other, self)
-
     def __neg__(self) -> Traced:
         return record(self.g, "Neg", self)
 
@@ -95,6 +89,9 @@ class Maths(Protocol[N]):
     def exp(self, x: N) -> N:
         """e^x."""
 
+    def power(self, x: N | float, y: N | float) -> N:
+        """x^y."""
+
     def least(self, x: N, y: N | float) -> N:
         """The smaller of two numbers."""
 
@@ -120,6 +117,10 @@ class OnFloats:
     def exp(self, x: float) -> float:
         """e^x."""
         return math.exp(x)
+
+    def power(self, x: float, y: float) -> float:
+        """x^y."""
+        return float(x**y)
 
     def least(self, x: float, y: float) -> float:
         """The smaller of two numbers."""
@@ -155,6 +156,10 @@ class OnTape:
     def exp(self, x: Traced) -> Traced:
         """e^x."""
         return record(self.g, "Exp", x)
+
+    def power(self, x: Scalar, y: Scalar) -> Traced:
+        """x^y."""
+        return record(self.g, "Pow", x, y)
 
     def least(self, x: Traced, y: Scalar) -> Traced:
         """The smaller of two numbers."""

@@ -79,7 +79,7 @@ class MultiStepDecay(Formula):
         super().__init__(learning_rate, last_epoch, verbose)
 
     def _rate(self, m: Maths[N], e: N) -> N:
-        return self.base_lr * self.gamma ** m.count(self.milestones, e)
+        return self.base_lr * m.power(self.gamma, m.count(self.milestones, e))
 
 
 class StepDecay(Formula):
@@ -112,4 +112,4 @@ class StepDecay(Formula):
         super().__init__(learning_rate, last_epoch, verbose)
 
     def _rate(self, m: Maths[N], e: N) -> N:
-        return self.base_lr * self.gamma ** (e // self.step_size)
+        return self.base_lr * m.power(self.gamma, e // self.step_size)

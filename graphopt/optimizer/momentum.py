@@ -1,0 +1,43 @@
+"""Momentum: gradient descent with a velocity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphopt.clip import ClipGradBase
+from graphopt.ir.variable import Variable
+from graphopt.optimizer.checks import number
+from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
+from graphopt.optimizer.state import State
+
+
+class Momentum(Optimizer):
+    """v ← μ v + g,  w ← w - lr v, or w - lr (g + μ v) with ``use_nesterov``.
+
+    ``rescale_grad`` multiplies g first.
+    """
+
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.001,
+        momentum: float = 0.9,
+        parameters: Parameters | None = None,
+        use_nesterov: bool = False,
+        weight_decay: WeightDecay | None = None,
+        grad_clip: ClipGradBase | None = None,
+        multi_precision: bool = False,
+        rescale_grad: float = 1.0,
+        use_multi_tensor: bool = False,
+        name: str | None = None,
+    ) -> None:
+        self._mu = number("momentum", momentum)
+        self._nesterov = use_nesterov
+        self._rescale = number("rescale_grad", rescale_grad)
+        super().__init__(learning_rate, parameters, weight_decay, grad_clip, multi_precision, name)
+
+    def _update(self, state: State, w: Variable, dw: Variable, lr: Variable) -> None:
+        v = state.new("velocity", w.tensor_type)
+        if self._rescale != 1.0:
+            dw = state.g.Mul(dw, self._rescale)
+        hyper: dict[str, Any] = {"mu": self._mu, "nesterov": int(self._nesterov)}
+        state.g.emit("Momentum", w, dw, v, lr, into=[w, v], **hyper)

@@ -1,0 +1,89 @@
+"""The learning rate: a float or a scheduler, as a persistable variable that runs read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ArgumentTypeError, StateError
+from graphopt.initializer import Constant
+from graphopt.ir.program import Program
+from graphopt.ir.tape import Tape
+from graphopt.ir.types import TensorType
+from graphopt.ir.variable import Parameter, Variable
+from graphopt.optimizer.lr import LRScheduler
+from graphopt.parameters import create_state
+
+
+class Rate:
+    """One optimizer's learning rate and the variables that hold it, one per Program and dtype.
+
+    Raises:
+        ArgumentError: the rate is None.
+        ArgumentTypeError: the rate is neither a float nor a scheduler.
+    """
+
+    def __init__(self, learning_rate: float | LRScheduler) -> None:
+        if learning_rate is None:
+            raise ArgumentError("learning_rate must not be None", fix="e.g. 0.001")
+        if not isinstance(learning_rate, (float, LRScheduler)):
+            raise ArgumentTypeError(
+                f"learning_rate must be a float, not {type(learning_rate).__name__}",
+                fix="e.g. 0.1, or 1.0 for one, or a scheduler of optimizer.lr",
+            )
+        self.scheduler = learning_rate if isinstance(learning_rate, LRScheduler) else None
+        self._constant = learning_rate if isinstance(learning_rate, float) else 0.0
+        self._variables: list[Variable] = []
+
+    def value(self) -> float:
+        """The rate now."""
+        return float(self._constant if self.scheduler is None else self.scheduler())
+
+    def set(self, value: float) -> None:
+        """Another constant rate, from the next run on."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ArgumentTypeError(
+                f"set_lr takes an int or float, not {type(value).__name__}", fix="e.g. 0.1"
+            )
+        if self.scheduler is not None:
+            raise StateError(
+                "set_lr: the learning rate follows a scheduler",
+                fix="use set_lr_scheduler, or build the optimizer with a float",
+            )
+        self._constant = float(value)
+        self._follow()
+
+    def set_scheduler(self, scheduler: LRScheduler) -> None:
+        """A scheduler, from the next run on."""
+        if not isinstance(scheduler, LRScheduler):
+            raise ArgumentTypeError(
+                f"set_lr_scheduler takes an LRScheduler, not {type(scheduler).__name__}"
+            )
+        self.scheduler = scheduler
+        self._follow()
+
+    def _follow(self) -> None:
+        """Have every run copy the rate into its variable first."""
+        for variable in self._variables:
+            variable.program.rates[variable.name] = self
+
+    def of(self, g: Tape, startup: Program, p: Parameter) -> Variable:
+        """The rate in force for a parameter: the global one times its own factor, as []."""
+        rate = self._variable(g.program, startup, np.dtype("f8" if p.dtype == "f8" else "f4"))
+        factor = p.optimize_attr["learning_rate"]
+        return rate if factor == 1.0 else g.Mul(rate, factor)
+
+    def _variable(self, program: Program, startup: Program, dtype: np.dtype) -> Variable:
+        for v in self._variables:
+            if v.program is program and v.dtype == dtype and program.has_var(v.name):
+                return v
+        variable = create_state(
+            program,
+            startup,
+            program.unique_name("learning_rate"),
+            TensorType(dtype, ()),
+            Constant(self.value()),
+        )
+        self._variables.append(variable)
+        if self.scheduler is not None:
+            self._follow()
+        return variable
