@@ -111,7 +111,7 @@ class StepError(GraphoptError, RuntimeError):
 
 
 class StateError(GraphoptError, RuntimeError):
-    """A saved state lacks what it should hold."""
+    """A state does not fit what shall hold it, or cannot be changed in this way."""
 
 
 class TextError(GraphoptError, ValueError):

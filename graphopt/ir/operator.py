@@ -38,6 +38,7 @@ class Operator:
         "definition",
         "inputs",
         "made_by",
+        "origin",
         "outputs",
         "role",
         "scope",
@@ -63,6 +64,23 @@ class Operator:
         self.made_by = made_by
         self.scope = ""
         self.block: Block | None = None
+        self.origin: Operator | None = None  # what a gradient rule's view of an op is a view of
+
+    def over(
+        self, inputs: list[Variable | None], outputs: list[Variable | None] | None = None
+    ) -> Operator:
+        """A view of this op with other operands (and results), for gradient rules; in no block."""
+        view = Operator(
+            self.definition,
+            inputs,
+            self.outputs if outputs is None else outputs,
+            dict(self.attrs),
+            self.role,
+            self.where,
+            self.made_by,
+        )
+        view.scope, view.origin = self.scope, self.origin or self
+        return view
 
     @property
     def type(self) -> str:

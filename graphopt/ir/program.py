@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, UnknownVariableError, did_you_mean
-from graphopt.ir import clone, graph, text
+from graphopt.ir import clone, graph, held, text
 from graphopt.ir.operator import Operator
 from graphopt.ir.schema import OPSET, Attr, Formal, Inferred, op_def
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import DTypeLike, TensorType, as_dtype
 from graphopt.ir.variable import Constant, Parameter, Variable
 from graphopt.ir.where import UNKNOWN, Where, here
+
+StateDict: TypeAlias = dict[str, np.ndarray]
 
 
 class Rate(Protocol):
@@ -107,6 +109,39 @@ class Program:
         normalization uses its running statistics and leaves them alone.
         """
         return clone.for_test(self) if for_test else clone.copy(self)
+
+    def state_dict(self, mode: str = "all", scope: held.Holder | None = None) -> StateDict:
+        """The values that the scope holds, by name.
+
+        ``mode`` is 'param' for the parameters, 'opt' for all other persistable variables (the
+        optimizers' state, running statistics, learning rates), 'all' for both.
+
+        Raises:
+            StateError: a variable has no value yet.
+        """
+        if not isinstance(mode, str):
+            raise ArgumentTypeError(f"state_dict: mode must be a str, not {type(mode).__name__}")
+        if mode not in ("all", "param", "opt"):
+            raise ArgumentError(f"state_dict: there is no mode {mode!r}", fix="all, param or opt")
+        chosen = [
+            v
+            for v in self.persistables()
+            if mode == "all" or isinstance(v, Parameter) == (mode == "param")
+        ]
+        return held.read(chosen, scope)
+
+    def set_state_dict(
+        self, state_dict: Mapping[str, object], scope: held.Holder | None = None
+    ) -> None:
+        """Set values by name: all of them, or on an error none. Variables not named keep theirs.
+
+        Raises:
+            ArgumentTypeError: not a dict.
+            StateError: a name is unknown, or a value has another shape or dtype.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise ArgumentTypeError(f"a dict is wanted, not a {type(state_dict).__name__}")
+        held.write({v.name: v for v in self.persistables()}, state_dict, scope)
 
     def graph(self) -> graph.Graph:
         """Ops and variables as a networkx graph."""

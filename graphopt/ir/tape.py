@@ -150,6 +150,7 @@ class Tape(OnnxOps):
 
     def result_of(self, op: Operator, slot: str) -> Variable:
         """An optional result of a recorded op, added to it if it is not there yet."""
+        op = op.origin or op
         index = op.output_names.index(slot)
         recorded = op.result(slot)
         asked = (v for o, k, v in self.saved if o is op and k == index)
@@ -227,7 +228,7 @@ class Tape(OnnxOps):
         """Dims, given as ints and i64 vectors, as one i64 vector: a constant where all are."""
         vectors = [p if isinstance(p, Variable) else self.const([p]) for p in parts]
         if all(isinstance(v, Constant) for v in vectors):
-            return self.const(np.concatenate([v.value for v in vectors]))  # type: ignore[attr-defined]
+            return self.const(np.concatenate([v.value for v in vectors]))
         return self.Concat(*vectors, axis=0)
 
     def reshape(self, x: Variable, *parts: int | Variable) -> Variable:
@@ -277,10 +278,11 @@ def _has_no_inference(definition: OpDef) -> bool:
 
 
 def _add_result(op: Operator, index: int, variable: Variable) -> None:
-    block = op.block
-    assert block is not None
     op.outputs = [*op.outputs, *[None] * (index + 1 - len(op.outputs))]
     op.outputs[index] = variable
+    block = op.block
+    if block is None:
+        return  # an op of this tape: its results are registered when it is spliced
     variable.name = block.program.unique_name(op.type.lower())
     variable.block = block
     block.add_var(variable)

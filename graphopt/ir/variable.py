@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphopt.errors import ArgumentTypeError
+from graphopt.ir import held
 from graphopt.ir.arithmetic import Arithmetic
 from graphopt.ir.types import TensorType, dtype_text
 from graphopt.ir.where import Where
@@ -82,6 +83,23 @@ class Variable(Arithmetic):
     def grad_name(self) -> str:
         """The name of the variable's gradient."""
         return self.name + GRAD_SUFFIX
+
+    def get_value(self, scope: held.Holder | None = None) -> np.ndarray:
+        """The value that the scope holds (of a persistable variable).
+
+        Raises:
+            StateError: there is none.
+        """
+        return held.read([self], scope)[self.name]
+
+    def set_value(self, value: object, scope: held.Holder | None = None) -> None:
+        """Replace the value in the scope.
+
+        Raises:
+            StateError: another shape or dtype, or the variable is not persistable.
+        """
+        own = {self.name: self} if self.persistable else {}
+        held.write(own, {self.name: np.asarray(value)}, scope)
 
     def __bool__(self) -> bool:
         raise ArgumentTypeError(

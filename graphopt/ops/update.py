@@ -16,7 +16,7 @@ from graphopt.ops.cases import Case, case, ints, positive, unit
 from graphopt.ops.registry import Updates, composite
 
 
-def _cases(**state: Any) -> list[Case]:
+def _cases(**state: Any) -> list[Case]:  # noqa: ANN401 - draws and shapes
     """One case over a matrix; ``state`` adds to the parameter, its gradient and the rate."""
     return [case(w=(3, 2), dw=(3, 2), lr=(), **state)]
 

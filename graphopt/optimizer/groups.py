@@ -87,8 +87,9 @@ def _group(
         )
     names = _names(members)
     for p in members:
-        p.regularizer = None
-        p.optimize_attr["learning_rate"] = float(factor)
+        if isinstance(p, Parameter):
+            p.regularizer = None
+            p.optimize_attr["learning_rate"] = float(factor)
     return Group(names, own, clip)
 
 

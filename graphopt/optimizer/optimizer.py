@@ -90,11 +90,12 @@ class Optimizer:
         startup_program: Program | None = None,
         parameters: Sequence[Parameter | str] | None = None,
         no_grad_set: Iterable[Variable | str] | None = None,
+        checkpoints: Iterable[Variable | str] | None = None,
     ) -> tuple[list[Operator], ParamsGrads]:
         """Append backward, clip, regularization and update ops to the loss's Program.
 
-        ``parameters`` and ``no_grad_set`` take Variables or names. All or nothing: on an error both
-        Programs are as before.
+        ``parameters``, ``no_grad_set`` and ``checkpoints`` (see ``static.append_backward``) take
+        Variables or names. All or nothing: on an error both Programs are as before.
 
         Returns ``(optimize_ops, params_grads)``: the update ops, and (parameter, raw gradient)
         pairs. Passed in a ``fetch_list`` it prunes the run to these updates.
@@ -106,7 +107,7 @@ class Optimizer:
         check_variable(loss, "loss")
         startup = startup_program or default_startup_program()
         with loss.program.all_or_nothing(), startup.all_or_nothing():
-            params_grads = self.backward(loss, startup, parameters, no_grad_set)
+            params_grads = self.backward(loss, startup, parameters, no_grad_set, checkpoints)
             return self.apply_gradients(params_grads, startup), params_grads
 
     def backward(
@@ -115,6 +116,7 @@ class Optimizer:
         startup_program: Program | None = None,
         parameters: Sequence[Parameter | str] | None = None,
         no_grad_set: Iterable[Variable | str] | None = None,
+        checkpoints: Iterable[Variable | str] | None = None,
     ) -> ParamsGrads:
         """The first half of ``minimize``: (parameter, gradient) pairs."""
         program = check_variable(loss, "loss").program
@@ -122,7 +124,8 @@ class Optimizer:
         wanted = [p for p in program.all_parameters() if chosen is None or p.name in chosen]
         variables = program.global_block().vars
         stopped = [variables[n] for n in _named(no_grad_set or ()) if n in variables]
-        return append_backward(loss, wanted, stopped)
+        kept = [program.global_block().var(n) for n in _named(checkpoints or ())]
+        return append_backward(loss, wanted, stopped, kept)
 
     def _chosen(self) -> set[str] | None:
         names = [group.names for group in self._groups]
@@ -155,9 +158,9 @@ class Optimizer:
 
     def append_regularization_ops(
         self,
-        parameters_and_grads: Sequence[tuple[Parameter, Variable]],
+        parameters_and_grads: Sequence[tuple[Parameter, Any]],
         regularization: WeightDecay | None = None,
-    ) -> ParamsGrads:
+    ) -> list[tuple[Parameter, Any]]:
         """Pairs in the same order with the gradients of the penalties added.
 
         A parameter's own regularizer wins over ``regularization``; with neither the gradient is

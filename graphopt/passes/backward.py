@@ -15,6 +15,7 @@ from graphopt.ir.variable import Parameter, Variable
 from graphopt.ir.where import at
 from graphopt.ops.registry import CARDS, ZERO
 from graphopt.passes.broadcast import sum_to
+from graphopt.passes.recompute import Recompute
 from graphopt.passes.snapshot import Snapshots
 
 ParamGrads = list[tuple[Parameter, Variable | None]]
@@ -24,10 +25,12 @@ def append_backward(
     loss: Variable,
     parameters: Sequence[Parameter] | None = None,
     no_grad: Collection[Variable] = (),
+    checkpoints: Sequence[Variable] = (),
 ) -> list[tuple[Parameter, Variable]]:
     """Append the gradients of a scalar loss for the trainable parameters it depends on.
 
-    Returns (parameter, gradient) pairs in the order the parameters were made.
+    With ``checkpoints`` the values between them are computed again instead of kept. Returns
+    (parameter, gradient) pairs in the order the parameters were made.
 
     Raises:
         LossError: the loss has more than one element.
@@ -40,7 +43,7 @@ def append_backward(
         for p in (loss.program.all_parameters() if parameters is None else parameters)
         if p.trainable and not p.stop_gradient and id(p) not in stop
     ]
-    found = gradients([loss], wanted, no_grad=no_grad)
+    found = gradients([loss], wanted, no_grad=no_grad, checkpoints=checkpoints)
     return [(p, grad) for p, grad in zip(wanted, found, strict=True) if grad is not None]
 
 
@@ -61,6 +64,7 @@ def gradients(
     inputs: Sequence[Variable],
     target_gradients: Sequence[Variable | None] | None = None,
     no_grad: Collection[Variable] = (),
+    checkpoints: Sequence[Variable] = (),
 ) -> list[Variable | None]:
     """Append d(sum of targets)/d(input) for each input; None where no target depends on it.
 
@@ -77,7 +81,7 @@ def gradients(
     if len(seeds) != len(targets):
         raise ArgumentError(f"{len(targets)} targets have {len(seeds)} target_gradients")
     with block.program.all_or_nothing():
-        return _Backward(block, targets, inputs, no_grad).run(seeds)
+        return _Backward(block, targets, inputs, no_grad, checkpoints).run(seeds)
 
 
 class _Backward:
@@ -89,6 +93,7 @@ class _Backward:
         targets: Sequence[Variable],
         inputs: Sequence[Variable],
         no_grad: Collection[Variable],
+        checkpoints: Sequence[Variable],
     ) -> None:
         self.block = block
         self.targets = targets
@@ -98,6 +103,7 @@ class _Backward:
         self.partials: dict[int, list[Variable]] = {}
         self.totals: dict[int, Variable] = {}
         self.snapshots = Snapshots(block)
+        self.recompute = Recompute(block.ops, checkpoints)
 
     def run(self, seeds: Sequence[Variable | None]) -> list[Variable | None]:
         ops = list(self.block.ops)
@@ -136,6 +142,8 @@ class _Backward:
             return
         results = [None if v is None else self._total(v) for v in op.outputs]
         frozen = self.snapshots.before(op)
+        if frozen is op:
+            frozen = self.recompute.of(self.tape, op, results)
         card = CARDS.get(op.type)
         if card is None:
             self._expand(frozen, op, results, active)

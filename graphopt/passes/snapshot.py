@@ -29,7 +29,7 @@ class Snapshots:
         if start is None or not any(id(v) in self.writers for v in op.reads()):
             return op
         inputs = [None if v is None else self._value_at(v, start) for v in op.inputs]
-        return Operator(op.definition, inputs, op.outputs, op.attrs, op.role, op.where, op.made_by)
+        return op.over(inputs)
 
     def _value_at(self, variable: Variable, start: int) -> Variable:
         later = [k for k in self.writers.get(id(variable), ()) if k >= start]

@@ -104,7 +104,7 @@ class CompiledProgram:
             found = self.session.run(inputs, targets)
         except failures() as error:
             raise explained(error, self.ops, feeds, "running") from error
-        # Keep our own handle of a buffer that we gave: it holds the array behind it, if there is one.
+        # Keep our own handle of a buffer that we gave: it holds the array behind it.
         by_output = {
             name: value if targets[name] is None else targets[name]
             for name, value in zip(self.outputs, found, strict=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from graphopt.errors import UninitializedError
+from graphopt.ir import held
 from graphopt.runtime.place import CPUPlace, Place
 from graphopt.runtime.session import Value, to_device, to_numpy
 
@@ -84,6 +85,15 @@ class Scope:
         """The names in this scope."""
         return list(self.values)
 
+    def get(self, name: str) -> np.ndarray | None:
+        """A copy of the value in host memory, or None."""
+        value = self.values.get(name)
+        return None if value is None else to_numpy(value)
+
+    def put(self, name: str, value: np.ndarray) -> None:
+        """Replace the value by a copy of ``value``."""
+        self.var(name).get_tensor().set(value)
+
     def commit(self, values: Mapping[str, Value]) -> None:
         """Make ``values`` the state; what they replace becomes the spare buffer."""
         for name, value in values.items():
@@ -93,19 +103,21 @@ class Scope:
             self.values[name] = value
 
 
-_scopes: list[Scope] = [Scope()]
+held.stack.append(Scope())
 
 
 def global_scope() -> Scope:
     """The scope that runs use unless they are given one."""
-    return _scopes[-1]
+    scope = held.stack[-1]
+    assert isinstance(scope, Scope)
+    return scope
 
 
 @contextmanager
 def scope_guard(scope: Scope) -> Iterator[None]:
     """Use another scope inside."""
-    _scopes.append(scope)
+    held.stack.append(scope)
     try:
         yield
     finally:
-        _scopes.pop()
+        held.stack.pop()

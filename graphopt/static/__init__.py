@@ -14,6 +14,7 @@ from graphopt.scoping import (
 )
 from graphopt.static import nn
 from graphopt.static.autodiff import append_backward, gradients
+from graphopt.static.checkpoint import load, load_program_state, save, set_program_state
 from graphopt.static.input import data
 from graphopt.static.io import (
     load_inference_model,
@@ -41,12 +42,16 @@ __all__ = [
     "default_startup_program",
     "global_scope",
     "gradients",
+    "load",
     "load_inference_model",
+    "load_program_state",
     "name_scope",
     "nn",
     "normalize_program",
     "program_guard",
+    "save",
     "save_inference_model",
     "save_training_model",
     "scope_guard",
+    "set_program_state",
 ]

@@ -15,11 +15,16 @@ def append_backward(
     loss: Variable,
     parameter_list: Sequence[Parameter | str] | None = None,
     no_grad_set: Iterable[Variable | str] | None = None,
+    callbacks: None = None,
+    checkpoints: Iterable[Variable | str] | None = None,
 ) -> list[tuple[Parameter, Variable]]:
     """Append the gradients of a scalar loss to its Program.
 
-    ``parameter_list`` (default: all trainable parameters) and ``no_grad_set`` take Variables or
-    names. Returns (parameter, gradient) pairs of the parameters that the loss depends on.
+    ``parameter_list`` (default: all trainable parameters), ``no_grad_set`` and ``checkpoints`` take
+    Variables or names. With checkpoints (results of layers, say) the backward pass computes the
+    values between them again instead of keeping them: less memory for more time.
+
+    Returns (parameter, gradient) pairs of the parameters that the loss depends on.
 
     Raises:
         LossError: the loss has more than one element.
@@ -31,7 +36,8 @@ def append_backward(
     chosen = None
     if parameter_list is not None:
         chosen = [_parameter(v) for v in _variables(program, parameter_list)]
-    return backward.append_backward(loss, chosen, _variables(program, no_grad_set or ()))
+    stop, kept = (_variables(program, items or ()) for items in (no_grad_set, checkpoints))
+    return backward.append_backward(loss, chosen, stop, kept)
 
 
 def gradients(

@@ -16,7 +16,6 @@ from graphopt.ir.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import (
     Axes,
-    Ints,
     ShapeLike,
     TensorLike,
     as_variable,
@@ -24,16 +23,12 @@ from graphopt.tensor.operands import (
     axis_of,
     dims_of,
     int_vector,
+    items_of,
     named,
     with_dims,
 )
 
 INT64_MIN = np.iinfo(np.int64).min
-
-
-def broadcast_to(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variable:
-    """Repeat x along dims of size 1 to ``shape``; -1 keeps a dim        x: broadcasts to shape."""
-    return expand(x, shape, name)
 
 
 def cast(x: TensorLike, dtype: DTypeLike) -> Variable:
@@ -65,31 +60,6 @@ def _parts(function: str, x: Sequence[TensorLike]) -> tuple[Tape, list[Variable]
         raise ArgumentError(f"{function} takes a list of tensors, not {x!r}", where=here())
     g = recorder(*x)
     return g, [as_variable(g, v) for v in x]
-
-
-def expand(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variable:
-    """Repeat x along dims of size 1 to ``shape``; -1 keeps a dim        x: broadcasts to shape.
-
-    >>> expand(x, [3, -1, 4])
-    <Variable expand_0 : f32[3, N, 4]>
-    """
-    g = recorder(x, *_items(shape))
-    x = as_variable(g, x)
-    if isinstance(shape, (list, tuple)):
-        shape = [1 if isinstance(d, int) and d == -1 else d for d in shape]
-    y = g.Expand(x, int_vector(g, shape))
-    dims = dims_of(shape)
-    return named(with_dims(y, dims and [None if d == 1 else d for d in dims]), name)
-
-
-def _items(shape: object) -> list[object]:
-    return list(shape) if isinstance(shape, (list, tuple)) else [shape]
-
-
-def expand_as(x: TensorLike, y: Variable, name: str | None = None) -> Variable:
-    """Repeat x along dims of size 1 to the shape of y        x: broadcasts to y."""
-    g = recorder(x, y)
-    return named(g.expand_like(as_variable(g, x), y), name)
 
 
 def flatten(
@@ -147,7 +117,7 @@ def reshape(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variabl
         ArgumentError: more than one -1.
         ShapeError: the sizes differ.
     """
-    g = recorder(x, *_items(shape))
+    g = recorder(x, *items_of(shape))
     x = as_variable(g, x)
     dims = dims_of(shape)
     if dims is not None:
@@ -312,25 +282,6 @@ def stack(x: Sequence[TensorLike], axis: int = 0, name: str | None = None) -> Va
     g, parts = _parts("stack", x)
     at = axis_of(parts[0], axis, extra=1)
     return named(g.Concat(*[g.Unsqueeze(v, [at]) for v in parts], axis=at), name)
-
-
-def tile(x: TensorLike, repeat_times: Ints, name: str | None = None) -> Variable:
-    """Repeat x as a whole, ``repeat_times`` along each dim        x: [*n].
-
-    >>> tile(x, [1, 2])
-    <Variable tile_0 : f32[N, 8]>
-    """
-    g = recorder(x, *_items(repeat_times))
-    x = as_variable(g, x)
-    times = dims_of(repeat_times)
-    if times is not None and len(times) > x.ndim:
-        x = g.Unsqueeze(x, [*range(len(times) - x.ndim)])
-    if times is not None and len(times) < x.ndim:
-        repeat_times = [*[1] * (x.ndim - len(times)), *_items(repeat_times)]  # type: ignore[list-item]
-    y = g.Tile(x, int_vector(g, repeat_times))
-    once = [n == 1 for n in dims_of(repeat_times) or ()]
-    kept = [d if o else None for d, o in zip(x.tensor_type.shape or (), once, strict=False)]
-    return named(with_dims(y, kept), name)
 
 
 def transpose(x: TensorLike, perm: Sequence[int], name: str | None = None) -> Variable:

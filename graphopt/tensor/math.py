@@ -9,11 +9,10 @@ import numpy as np
 from graphopt.errors import ArgumentTypeError
 from graphopt.ir import arithmetic
 from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.types import DTypeLike, as_dtype
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
 from graphopt.scoping import recorder
-from graphopt.tensor.operands import TensorLike, as_variable, axis_of, binary, named, pair, unary
+from graphopt.tensor.operands import TensorLike, as_variable, binary, named, pair, unary
 
 
 def abs(x: TensorLike, name: str | None = None) -> Variable:
@@ -43,6 +42,26 @@ def asin(x: TensorLike, name: str | None = None) -> Variable:
 def atan(x: TensorLike, name: str | None = None) -> Variable:
     """The angle whose tangent is x        x: [*n]."""
     return unary("Atan", x, name)
+
+
+def atan2(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
+    """The angle of the point (y, x) from the first axis, in (-π, π]; 0 at (0, 0).
+
+    x, y: broadcast; x is the height, as in atan(x / y)
+
+    >>> atan2(x, 1.0)
+    <Variable add_0 : f32[N, 4]>
+    """
+    up, right = pair("Div", x, y)
+    g = recorder(up, right)
+    zero, one, half, full = (g.const(v, up.dtype) for v in (0.0, 1.0, math.pi / 2, math.pi))
+    steep = g.Greater(g.Abs(up), g.Abs(right))
+    least, most = g.Where(steep, right, up), g.Where(steep, up, right)
+    angle = g.Atan(g.Div(least, g.Where(g.Equal(most, zero), one, most)))  # within ±π / 4
+    turned = g.Where(steep, half, g.Where(g.Less(right, zero), full, zero))
+    below = g.Less(up, zero)
+    turned = g.Where(below, g.Neg(turned), turned)
+    return named(g.Add(turned, g.Where(steep, g.Neg(angle), angle)), name)
 
 
 def ceil(x: TensorLike, name: str | None = None) -> Variable:
@@ -87,25 +106,6 @@ def cosh(x: TensorLike, name: str | None = None) -> Variable:
     return unary("Cosh", x, name)
 
 
-def cumsum(
-    x: TensorLike,
-    axis: int | None = None,
-    dtype: DTypeLike | None = None,
-    name: str | None = None,
-) -> Variable:
-    """Running sum along an axis; of all elements in a row without one        x: [*n].
-
-    >>> cumsum(x, axis=1), cumsum(x).ndim
-    (<Variable cumsum_0 : f32[N, 4]>, 1)
-    """
-    g = recorder(x)
-    x = as_variable(g, x)
-    x = x if dtype is None else cast_to(x, as_dtype(dtype))
-    if axis is None:
-        return named(g.CumSum(g.Reshape(x, [-1]), np.array(0)), name)
-    return named(g.CumSum(x, np.array(axis_of(x, axis))), name)
-
-
 def divide(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
     """x / y; integers give f32        x, y: broadcast."""
     return binary("Div", x, y, name, to_float=True)
@@ -122,8 +122,15 @@ def exp(x: TensorLike, name: str | None = None) -> Variable:
 
 
 def expm1(x: TensorLike, name: str | None = None) -> Variable:
-    """exp(x) - 1        x: [*n]."""
-    return named(arithmetic.binary("Sub", exp(x), 1.0), name)
+    """exp(x) - 1, exact near 0        x: [*n]."""
+    g = recorder(x)
+    x = as_variable(g, x)
+    one = g.const(1.0, x.dtype)
+    near = g.Clip(x, g.const(-1.0, x.dtype), one)
+    rounded = g.Exp(near)
+    lost = g.Mul(rounded, g.Sub(near, g.Log(rounded)))  # what rounding took from the result
+    lost.stop_gradient = True
+    return named(g.Add(g.Sub(g.Exp(x), one), lost), name)
 
 
 def floor(x: TensorLike, name: str | None = None) -> Variable:
@@ -196,8 +203,14 @@ def log10(x: TensorLike, name: str | None = None) -> Variable:
 
 
 def log1p(x: TensorLike, name: str | None = None) -> Variable:
-    """log(1 + x)        x: [*n]."""
-    return unary("Log", binary("Add", x, 1.0, None), name)
+    """log(1 + x), exact near 0        x: [*n]."""
+    g = recorder(x)
+    x = as_variable(g, x)
+    one = g.const(1.0, x.dtype)
+    near = g.Clip(x, g.const(-1.0, x.dtype), one)
+    lost = g.Sub(near, g.Sub(g.Add(near, one), one))  # what rounding took from 1 + x
+    lost.stop_gradient = True
+    return named(g.Add(g.Log(g.Add(x, one)), lost), name)
 
 
 def log2(x: TensorLike, name: str | None = None) -> Variable:
@@ -247,9 +260,14 @@ def reciprocal(x: TensorLike, name: str | None = None) -> Variable:
     return unary("Reciprocal", x, name)
 
 
-def round(x: TensorLike, name: str | None = None) -> Variable:
-    """The nearest integer, the even one of two: 2.5 gives 2        x: [*n]."""
-    return unary("Round", x, name)
+def round(x: TensorLike, decimals: int = 0, name: str | None = None) -> Variable:
+    """The nearest number of so many decimals, the even one of two: 2.5 gives 2        x: [*n]."""
+    if not decimals:
+        return unary("Round", x, name)
+    g = recorder(x)
+    x = as_variable(g, x)
+    scale = g.const(10.0**decimals, x.dtype)
+    return named(g.Div(g.Round(g.Mul(x, scale)), scale), name)
 
 
 def rsqrt(x: TensorLike, name: str | None = None) -> Variable:
@@ -326,3 +344,10 @@ def tanh(x: TensorLike, name: str | None = None) -> Variable:
     <Variable tanh_0 : f32[N, 4]>
     """
     return unary("Tanh", x, name)
+
+
+def trunc(input: TensorLike, name: str | None = None) -> Variable:
+    """The nearest integer towards 0        input: [*n]."""
+    g = recorder(input)
+    x = as_variable(g, input)
+    return named(g.Mul(g.Sign(x), g.Floor(g.Abs(x))), name)

@@ -140,6 +140,11 @@ def _int(value: object) -> int:
     raise ArgumentTypeError(f"an int is needed, not {value!r}", where=here())
 
 
+def items_of(values: object) -> list[object]:
+    """The items of a list or tuple; anything else is one item."""
+    return list(values) if isinstance(values, (list, tuple)) else [values]
+
+
 def dims_of(shape: object) -> list[int | None] | None:
     """What is known of a wanted shape: ints, None for a dim given by a Variable.
 

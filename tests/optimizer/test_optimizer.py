@@ -181,7 +181,7 @@ def test_append_regularization_ops(guard, caplog):
     (same,) = optimizer.append_regularization_ops([(b, raw[1])])
     assert same[1] is raw[1]
     with pytest.raises(TypeError, match="unknown regularization"):
-        optimizer.append_regularization_ops(pairs, object())
+        optimizer.append_regularization_ops(pairs, object())  # type: ignore[arg-type]
 
 
 def test_parameter_factor_multiplies_the_rate(guard):

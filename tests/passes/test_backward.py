@@ -202,3 +202,18 @@ def test_ten_thousand_ops_are_differentiated_in_seconds():
     start = time.perf_counter()
     gradients([y], [x])
     assert time.perf_counter() - start < 15
+
+
+def test_saved_results_of_an_op_whose_operand_is_assigned_later():
+    """LayerNormalization saves its mean for the gradient; its scale is updated in between."""
+    p = parse("""
+    feed x : f32[N, 4]
+    param s : f32[4]
+    y : f32[N, 4] = LayerNormalization(x, s)
+    loss : f32[] = ReduceSum(y, keepdims=0)
+    -- update
+    s <- Neg(s)
+    """)
+    (dx,) = gradients([var(p, "loss")], [var(p, "x")])
+    verify(p)
+    assert dx is not None

@@ -62,9 +62,6 @@ class Traced:
     def __lt__(self, other: Scalar) -> Traced:
         return record(self.g, "Less", self, other)
 
-    def __le__(self, other: Scalar) -> Traced:
-        return record(self.g, "LessOrEqual", self, other)
-
 
 Scalar: TypeAlias = float | Traced
 
@@ -101,9 +98,6 @@ class Maths(Protocol[N]):
     def wave(self, t: N) -> N:
         """(1 + cos pi t) / 2: from 1 at t = 0 down to 0 at t = 1, and back."""
 
-    def where(self, test: N, x: N, y: N) -> N:
-        """x where the test holds, else y. Both are computed."""
-
     def count(self, bounds: Sequence[float], x: N) -> N:
         """How many of the bounds are at most x."""
 
@@ -133,10 +127,6 @@ class OnFloats:
     def wave(self, t: float) -> float:
         """(1 + cos pi t) / 2."""
         return (1 + math.cos(math.pi * t)) / 2
-
-    def where(self, test: float, x: float, y: float) -> float:
-        """x where the test holds, else y."""
-        return x if test else y
 
     def count(self, bounds: Sequence[float], x: float) -> float:
         """How many of the bounds are at most x."""
@@ -170,7 +160,8 @@ class OnTape:
         return record(self.g, "Max", x, y)
 
     def wave(self, t: Traced) -> Traced:
-        """(1 + cos pi t) / 2; onnxruntime before 1.25 has a float64 kernel for Sin, not for Cos."""
+        """(1 + cos pi t) / 2."""
+        # onnxruntime 1.20 has a float64 kernel for Sin, not for Cos.
         return (record(self.g, "Sin", math.pi * (t + 0.5)) + 1) / 2
 
     def where(self, test: Traced, x: Traced, y: Traced) -> Traced:

@@ -1,0 +1,109 @@
+"""``static.save`` and ``static.load``: everything that a training needs to go on, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ArgumentTypeError, StateError
+from graphopt.ir.program import Program
+from graphopt.ir.variable import Variable
+from graphopt.onnxio.tensors import load_tensors, save_tensors
+from graphopt.optimizer.lr import LRScheduler
+from graphopt.optimizer.rate import Rate
+from graphopt.runtime.executor import Executor
+from graphopt.runtime.scope import Scope
+
+SUFFIX = ".safetensors"
+SCHEDULERS = "schedulers"
+
+
+def save(program: Program, model_path: str | Path, scope: Scope | None = None) -> None:
+    """Write ``<path>.safetensors``: every persistable variable's value, and the schedulers' state.
+
+    The file is written beside the target and renamed over it: there is never half a checkpoint.
+
+    Raises:
+        ArgumentError: an empty path.
+        StateError: a variable has no value yet.
+    """
+    path = checkpoint_path(model_path)
+    values = program.state_dict(scope=scope)
+    schedules = {name: schedule.state_dict() for name, schedule in _schedulers(program)}
+    save_tensors(path, values, {SCHEDULERS: schedules})
+
+
+def load(
+    program: Program,
+    model_path: str | Path,
+    executor: Executor | None = None,
+    var_list: Sequence[Variable] | None = None,
+    scope: Scope | None = None,
+) -> None:
+    """Take over a file that ``save`` wrote: all of it, or on an error nothing.
+
+    With ``var_list`` only these variables are set; without it the file and the Program must have
+    the same persistable variables.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileError: the file is truncated or of another kind.
+        StateError: names are missing or too many, or shapes or dtypes differ; all are listed.
+    """
+    values, extra = load_tensors(checkpoint_path(model_path))
+    wanted = [v.name for v in (program.persistables() if var_list is None else var_list)]
+    _check_names(wanted, values, exact=var_list is None)
+    program.set_state_dict({name: values[name] for name in wanted}, scope)
+    if var_list is None:
+        for name, schedule in _schedulers(program):
+            if name in extra.get(SCHEDULERS, {}):
+                schedule.set_state_dict(extra[SCHEDULERS][name])
+
+
+def load_program_state(model_path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a file that ``save`` wrote, by name."""
+    return load_tensors(checkpoint_path(model_path))[0]
+
+
+def set_program_state(
+    program: Program, state_dict: Mapping[str, np.ndarray], scope: Scope | None = None
+) -> None:
+    """Set those values of a dict that the Program has variables for; see Program.set_state_dict."""
+    names = {v.name for v in program.persistables()}
+    program.set_state_dict({k: v for k, v in state_dict.items() if k in names}, scope)
+
+
+def checkpoint_path(model_path: str | Path) -> Path:
+    """The file behind a path prefix."""
+    if not isinstance(model_path, (str, Path)):
+        raise ArgumentTypeError(f"a path is wanted, not a {type(model_path).__name__}")
+    text = str(model_path)
+    if not text or text.endswith("/"):
+        raise ArgumentError(f"{text!r} is not a path of a file", fix="e.g. 'checkpoints/step100'")
+    return Path(text.removesuffix(SUFFIX) + SUFFIX)
+
+
+def _schedulers(program: Program) -> list[tuple[str, LRScheduler]]:
+    return [
+        (name, rate.scheduler)
+        for name, rate in program.rates.items()
+        if isinstance(rate, Rate) and rate.scheduler is not None
+    ]
+
+
+def _check_names(wanted: Iterable[str], found: Iterable[str], *, exact: bool) -> None:
+    missing = sorted(set(wanted) - set(found))
+    extra = sorted(set(found) - set(wanted)) if exact else []
+    if not missing and not extra:
+        return
+    raise StateError(
+        "the file does not hold this Program's state; nothing is changed",
+        operands=[
+            (what, ", ".join(names))
+            for what, names in (("missing in the file", missing), ("not in the Program", extra))
+            if names
+        ],
+        fix="load into the Program that was saved, or choose variables with var_list",
+    )

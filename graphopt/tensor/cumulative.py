@@ -1,0 +1,78 @@
+"""Running sums and products."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphopt.ir.arithmetic import cast_to
+from graphopt.ir.tape import Tape, typed
+from graphopt.ir.types import DTypeLike, as_dtype
+from graphopt.ir.variable import Variable
+from graphopt.scoping import recorder
+from graphopt.tensor.operands import TensorLike, as_variable, axis_of, named
+
+
+def cumprod(
+    x: TensorLike,
+    dim: int | None = None,
+    dtype: DTypeLike | None = None,
+    name: str | None = None,
+) -> Variable:
+    """Running product along an axis; of all elements in a row without one        x: [*n].
+
+    >>> cumprod(x, dim=1)
+    <Variable mul_1 : f32[N, 4]>
+    """
+    g = recorder(x)
+    x, axis = _row(g, x, dim, dtype)
+    known = x.shape[axis]
+    return named(_by_mask(g, x, axis) if known == -1 else _by_doubling(g, x, axis, known), name)
+
+
+def _by_doubling(g: Tape, x: Variable, axis: int, n: int) -> Variable:
+    """After the step of length k every element is the product of 2 k; log n steps."""
+    one, k, y = g.const(1, x.dtype), 1, x
+    while k < n:
+        before = g.Slice(y, [0], [n - k], [axis])
+        y = g.Mul(y, g.Pad(before, [k, 0], one, [axis]))
+        k *= 2
+    return y if k > 1 else g.Identity(y)
+
+
+def _by_mask(g: Tape, x: Variable, axis: int) -> Variable:
+    """Products of rows of a triangle; it has n times the elements of x, but n need not be known."""
+    n = g.dim_of(x, axis)
+    triangle = g.Trilu(g.Expand(g.const(True), g.dims(n, n)), upper=0)  # [n, n]
+    shape = [axis, *(k for k in range(x.ndim) if k != axis)]
+    last = g.Transpose(x, perm=[*shape[1:], axis])  # [*m, n]
+    products = g.ReduceProd(
+        g.Where(triangle, g.Unsqueeze(last, [-2]), g.const(1, x.dtype)), [-1], keepdims=0
+    )
+    back = [*range(x.ndim - 1)]
+    back.insert(axis, x.ndim - 1)
+    return typed(g.Transpose(products, perm=back), x)
+
+
+def cumsum(
+    x: TensorLike,
+    axis: int | None = None,
+    dtype: DTypeLike | None = None,
+    name: str | None = None,
+) -> Variable:
+    """Running sum along an axis; of all elements in a row without one        x: [*n].
+
+    >>> cumsum(x, axis=1), cumsum(x).ndim
+    (<Variable cumsum_0 : f32[N, 4]>, 1)
+    """
+    g = recorder(x)
+    x, at = _row(g, x, axis, dtype)
+    return named(g.CumSum(x, np.array(at)), name)
+
+
+def _row(
+    g: Tape, x: TensorLike, axis: int | None, dtype: DTypeLike | None
+) -> tuple[Variable, int]:
+    """The operand in the dtype asked for, flattened where there is no axis; and the axis."""
+    x = as_variable(g, x)
+    x = x if dtype is None else cast_to(x, as_dtype(dtype))
+    return (g.Reshape(x, [-1]), 0) if axis is None else (x, axis_of(x, axis))
