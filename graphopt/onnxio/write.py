@@ -17,6 +17,7 @@ from graphopt.ir.schema import make_node
 from graphopt.ir.types import TensorType, to_proto
 from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.functions import DOMAIN, FunctionTable
+from graphopt.onnxio.ort_gaps import own_running_statistics
 
 IR_VERSION = 10
 NEXT = "@NEXT"
@@ -27,13 +28,14 @@ class Lowered:
     """A model, and the names of its outputs.
 
     ``fetched[i]`` is the output that holds fetch i. ``next_state`` maps each assigned persistable
-    variable to the output that holds its value after the run.
+    variable to the output that holds its value after the run. ``ops`` maps nodes' names to ops.
     """
 
     model: onnx.ModelProto
     inputs: tuple[str, ...]
     fetched: tuple[str, ...]
     next_state: Mapping[str, str]
+    ops: Mapping[str, Operator]
 
 
 def lower(
@@ -65,6 +67,8 @@ class _Writer:
         )
         self.constants: set[str] = set()
         self.outputs: dict[str, str] = {}
+        self.next_names: set[str] = set()
+        self.ops: dict[str, Operator] = {}
 
     def lower(
         self,
@@ -77,15 +81,18 @@ class _Writer:
             self.current[id(v)] = v.name
             self.graph.input.append(_value_info(v.name, shapes.get(v.name, v.tensor_type)))
         fed = {id(v) for v in inputs if not v.persistable}
+        self.next_names = {v.name + NEXT for v in (*state, *fetch) if v.persistable}
         for op in self.program.global_block().ops:
             self._node(op, fed)
         fetched = tuple(self._output(v) for v in fetch)
         next_state = {v.name: self._output(v) for v in state}
-        return Lowered(self._model(), tuple(v.name for v in inputs), fetched, next_state)
+        names = tuple(v.name for v in inputs)
+        return Lowered(self._model(), names, fetched, next_state, self.ops)
 
     def _node(self, op: Operator, fed: set[int]) -> None:
         names = [self._read(v) for v in op.inputs]
         results = [self._write(v, fed) for v in op.outputs]
+        self.graph.node.extend(own_running_statistics(op, names, results, self.next_names))
         node = (
             make_node(op.definition, names, results, op.attrs)
             if op.definition.schema is not None
@@ -96,6 +103,7 @@ class _Writer:
         if op.made_by:
             node.metadata_props.add(key="graphopt.made_by", value=op.made_by)
         self.graph.node.append(node)
+        self.ops[node.name] = op
 
     def _read(self, variable: Variable | None) -> str:
         if variable is None:

@@ -79,8 +79,7 @@ class CompiledProgram:
         self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
         self.feeds = [v for v in plan.inputs if not v.persistable]
         self.reads = [v for v in plan.inputs if v.persistable]
-        names = [node.name for node in lowered.model.graph.node]
-        self.ops = dict(zip(names, plan.program.global_block().ops, strict=False))
+        self.ops = lowered.ops
         try:
             self.session = Session(lowered.model, place)
         except failures() as error:
