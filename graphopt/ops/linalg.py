@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphopt.ir.operator import Operator
-from graphopt.ir.tape import Tape
+from graphopt.ir.tape import Tape, typed
 from graphopt.ir.variable import Variable
 from graphopt.ops.cases import case
 from graphopt.ops.registry import Grads, gradient
@@ -49,6 +49,8 @@ def gemm(g: Tape, op: Operator, dY: Variable) -> Grads:
 def matmul(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = A B        A: [*n, i, k]   B: [*n, k, j]   Y: [*n, i, j]; a vector has no i, or no j."""
     A, B = op.operand("A"), op.operand("B")
+    if B.ndim == 2 and A.ndim >= 2:
+        return _times_matrix(g, A, B, dY)
     row, column = A.ndim == 1, B.ndim == 1
     A2 = g.Unsqueeze(A, [0]) if row else A  # [*n, i, k]
     B2 = g.Unsqueeze(B, [1]) if column else B  # [*n, k, j]
@@ -59,3 +61,19 @@ def matmul(g: Tape, op: Operator, dY: Variable) -> Grads:
     dA = g.MatMul(dY, g.swap(B2))  # [*n, i, k]
     dB = g.MatMul(g.swap(A2), dY)  # [*n, k, j]
     return {"A": g.Squeeze(dA, [-2]) if row else dA, "B": g.Squeeze(dB, [-1]) if column else dB}
+
+
+def _times_matrix(g: Tape, A: Variable, B: Variable, dY: Variable) -> Grads:
+    """B: [k, j], the same for all of A: [*n, i, k]. Two products of matrices, transposed by flags.
+
+    The product with the transposed A sums over *n at once; a batch would first make [*n, k, j].
+    """
+    rows, upstream = _as_matrix(g, A), _as_matrix(g, dY)  # [n i, k], [n i, j]
+    dA = g.Gemm(upstream, B, transB=1)  # [n i, k]
+    dB = g.Gemm(rows, upstream, transA=1)  # [k, j]
+    return {"A": g.reshape_like(dA, A), "B": typed(dB, B)}
+
+
+def _as_matrix(g: Tape, x: Variable) -> Variable:
+    """All dims but the last as one."""
+    return x if x.ndim == 2 else g.Flatten(x, axis=-1)

@@ -4,6 +4,7 @@ from graphopt.optimizer import lr
 from graphopt.optimizer.adam import Adam, Adamax, AdamW, Lamb, NAdam, RAdam
 from graphopt.optimizer.adaptive import Adadelta, Adagrad, RMSProp
 from graphopt.optimizer.asgd import ASGD
+from graphopt.optimizer.gradient_merge import GradientMerge
 from graphopt.optimizer.momentum import Momentum
 from graphopt.optimizer.optimizer import Optimizer
 from graphopt.optimizer.rprop import Rprop
@@ -17,6 +18,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "GradientMerge",
     "Lamb",
     "Momentum",
     "NAdam",

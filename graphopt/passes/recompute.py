@@ -84,8 +84,8 @@ def after(g: Tape, x: Variable, arrived: Variable) -> Variable:
 
 
 def _is_free(v: Variable) -> bool:
-    """Whether keeping v costs nothing: it lives longer than the step anyway."""
-    return isinstance(v, Constant) or v.persistable or v.is_data
+    """Whether v needs no barrier: what only depends on such values is not worth redoing."""
+    return isinstance(v, Constant) or v.persistable
 
 
 def _twin(g: Tape, v: Variable) -> Variable:

@@ -135,6 +135,11 @@ class Session:
         ort = _onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = LOG_FATAL
+        # The pattern would be a second block beside what the first run took: twice the memory.
+        options.enable_mem_pattern = False
+        # The Program's own order: each weight's gradient as soon as it can be had. The default puts
+        # them last, which keeps every activation alive until then.
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         self.place = place
         self._session = ort.InferenceSession(
             model.SerializeToString(), options, providers=_providers(place)

@@ -15,6 +15,7 @@ from graphopt.scoping import (
 from graphopt.static import nn
 from graphopt.static.autodiff import append_backward, gradients
 from graphopt.static.checkpoint import load, load_program_state, save, set_program_state
+from graphopt.static.ema import ExponentialMovingAverage
 from graphopt.static.input import data
 from graphopt.static.io import (
     load_inference_model,
@@ -29,6 +30,7 @@ __all__ = [
     "CPUPlace",
     "CUDAPlace",
     "Executor",
+    "ExponentialMovingAverage",
     "Parameter",
     "Program",
     "Scope",

@@ -19,6 +19,7 @@ from graphopt.runtime.compile import Plan
 from graphopt.runtime.executor import Executor
 from graphopt.runtime.request import as_request
 from graphopt.runtime.scope import Scope, global_scope
+from graphopt.static.schedules import embed_schedules
 
 OneOrMore = Variable | Sequence[Variable]
 
@@ -82,6 +83,7 @@ def save_training_model(
     fetch_vars: OneOrMore,
     executor: Executor,
     program: Program | None = None,
+    steps_per_epoch: int = 1,
 ) -> None:
     """Write ``<prefix>.train.onnx``, one training step, and ``<prefix>.state.onnx``, its state.
 
@@ -89,6 +91,11 @@ def save_training_model(
     every next state; ``metadata_props["graphopt.state"]`` pairs them, as JSON. The state file has
     no inputs: run it once to start. Both are plain ``ai.onnx`` graphs, so training goes on wherever
     onnxruntime runs, without graphopt.
+
+    A learning-rate schedule goes on in the file, from where it is now: it is computed from a step
+    counter in the state and advances every ``steps_per_epoch`` steps. One that is no function of
+    the step (ReduceOnPlateau, a user's function) becomes a scalar input ``learning_rate`` behind
+    the feeds instead.
 
     Raises:
         ArgumentError: the Program assigns nothing: there is nothing to train.
@@ -103,10 +110,13 @@ def save_training_model(
             fix="call minimize first, or use save_inference_model",
         )
     _check_feeds(plan, feeds)
-    step = step_model(plan.program, plan.inputs, plan.fetch)
-    start = state_model(_state_values(plan, global_scope()), plan.program.opset)
+    values = _state_values(plan, global_scope())
+    inputs, counters = embed_schedules(plan.program, plan.inputs, source.rates, steps_per_epoch)
+    values.update(counters)
+    step = step_model(plan.program, inputs, plan.fetch)
+    kept = {v.name: values[v.name] for v in inputs if v.persistable}
     save_model(_path(path_prefix, ".train.onnx"), step)
-    save_model(_path(path_prefix, ".state.onnx"), start)
+    save_model(_path(path_prefix, ".state.onnx"), state_model(kept, plan.program.opset))
 
 
 def _variables(values: OneOrMore, what: str) -> list[Variable]:

@@ -1,0 +1,82 @@
+"""Learning-rate schedules inside an exported training step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from graphopt.errors import ArgumentError
+from graphopt.ir.operator import Role
+from graphopt.ir.program import Program, Rate
+from graphopt.ir.tape import Tape
+from graphopt.ir.types import to_onnx_dtype
+from graphopt.ir.variable import Variable
+from graphopt.optimizer.lr import LRScheduler
+from graphopt.optimizer.rate import Rate as LearningRate
+
+INPUT = "learning_rate"
+
+
+def embed_schedules(
+    program: Program,
+    inputs: Sequence[Variable],
+    rates: Mapping[str, Rate],
+    steps_per_epoch: int,
+) -> tuple[list[Variable], dict[str, np.ndarray]]:
+    """Replace the rates among ``inputs`` that follow a scheduler, in a Program of the caller's own.
+
+    Returns the new inputs, and the first values of the step counters among them.
+    """
+    if isinstance(steps_per_epoch, bool) or not steps_per_epoch >= 1:
+        raise ArgumentError(f"steps_per_epoch must be a positive int, not {steps_per_epoch!r}")
+    kept: list[Variable] = []
+    fed: list[Variable] = []
+    counters: dict[str, np.ndarray] = {}
+    for v in inputs:
+        schedule = _schedule(rates.get(v.name))
+        if schedule is None:
+            kept.append(v)
+        elif (counter := _as_ops(program, v, schedule, int(steps_per_epoch))) is not None:
+            kept.append(counter)
+            counters[counter.name] = np.array(0, np.int64)
+        else:
+            fed.append(_as_input(program, v))
+    data = [v for v in kept if not v.persistable]
+    return [*data, *fed, *(v for v in kept if v.persistable)], counters
+
+
+def _schedule(rate: Rate | None) -> LRScheduler | None:
+    return rate.scheduler if isinstance(rate, LearningRate) else None
+
+
+def _as_ops(
+    program: Program, v: Variable, schedule: LRScheduler, steps_per_epoch: int
+) -> Variable | None:
+    """Compute the rate from a counter of steps at the start of the step; None if impossible."""
+    block = program.global_block()
+    before = list(block.ops)
+    g = Tape(block, role=Role.SCHEDULE, made_by="schedule")
+    counter = block.create_var(f"{v.name}_step", [], "int64", persistable=True)
+    epoch = g.Add(g.Div(counter, steps_per_epoch), schedule.last_epoch)
+    value = schedule.expression(g, epoch)
+    if value is None:
+        block.ops = before
+        del block.vars[counter.name]
+        return None
+    g.Cast(value, to=to_onnx_dtype(v.dtype), into=[v])
+    g.Add(counter, 1, into=[counter])
+    # The rate is assigned before anything reads it.
+    block.ops = [*block.ops[len(before) :], *before]
+    return counter
+
+
+def _as_input(program: Program, v: Variable) -> Variable:
+    """Feed the rate, under the name ``learning_rate``."""
+    block = program.global_block()
+    del block.vars[v.name]
+    v.name = program.unused_name(INPUT)
+    v.persistable = False
+    v.is_data = True
+    block.add_var(v)
+    return v
