@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from graphopt.errors import ArgumentError, DTypeError, ShapeError
-from graphopt.ir.program import Block
+from graphopt.ir.block import Block
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import BFLOAT16, to_onnx_dtype
 from graphopt.ir.variable import Variable

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, ShapeError
 from graphopt.initializer import Constant, Initializer, XavierUniform
-from graphopt.ir.program import Program, declared_type
+from graphopt.ir.block import declared_type
+from graphopt.ir.program import Program
 from graphopt.ir.types import DTypeLike, TensorType
 from graphopt.ir.variable import Parameter, Variable
 from graphopt.ir.where import here

@@ -11,7 +11,7 @@ from graphopt.ir.schema import Attr, OpDef
 from graphopt.ir.where import Where
 
 if TYPE_CHECKING:
-    from graphopt.ir.program import Block
+    from graphopt.ir.block import Block
     from graphopt.ir.variable import Variable
 
 

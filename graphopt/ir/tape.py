@@ -18,12 +18,12 @@ from graphopt.ir.onnx_ops import OnnxOps
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.schema import Attr, OpDef, op_def
 from graphopt.ir.symbols import unify_fed_dims
-from graphopt.ir.types import FLOATS, TensorType, to_onnx_dtype
+from graphopt.ir.types import TensorType, to_onnx_dtype
 from graphopt.ir.variable import Constant, Variable
-from graphopt.ir.where import Where, at, here
+from graphopt.ir.where import Where, here
 
 if TYPE_CHECKING:
-    from graphopt.ir.program import Block
+    from graphopt.ir.block import Block
 
 Operand: TypeAlias = (
     "Variable | np.ndarray | np.generic | float | int | bool | Sequence[Any] | None"
@@ -255,10 +255,6 @@ class Tape(OnnxOps):
         """A scalar of ``like``'s dtype."""
         return self.const(value, like.dtype)
 
-    def at(self, where: Where) -> Any:  # noqa: ANN401 - a context manager
-        """Ops recorded inside are at ``where``."""
-        return at(where)
-
     def swap(self, x: Variable) -> Variable:
         """x with its last two dims exchanged."""
         n = x.ndim
@@ -346,6 +342,3 @@ def _explained(
     )
     what = f"{definition.type} cannot take these inputs: {error.what}"
     return type(error)(what, operands=operands, where=where, fix=fix)
-
-
-__all__ = ["FLOATS", "Operand", "Tape", "typed"]

@@ -15,7 +15,8 @@ from graphopt.ir.types import dtype_text, from_onnx_dtype
 from graphopt.ir.variable import Constant, Parameter, Variable
 
 if TYPE_CHECKING:
-    from graphopt.ir.program import Block, Program
+    from graphopt.ir.block import Block
+    from graphopt.ir.program import Program
 
 PLAIN_NAME = re.compile(r"[A-Za-z_][\w.@:/'+-]*")
 MAX_LITERAL = 8

@@ -13,7 +13,8 @@ from graphopt.ir.types import TensorType, dtype_text
 from graphopt.ir.where import Where
 
 if TYPE_CHECKING:
-    from graphopt.ir.program import Block, Program
+    from graphopt.ir.block import Block
+    from graphopt.ir.program import Program
 
 GRAD_SUFFIX = "@GRAD"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from graphopt.errors import VerifyError
+from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
-from graphopt.ir.program import Block, Program
+from graphopt.ir.program import Program
 from graphopt.ir.variable import Constant, Variable
 
 

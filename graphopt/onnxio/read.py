@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 
 from graphopt.errors import FileError
-from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
 from graphopt.ir.schema import attr_value
 from graphopt.ir.types import TensorType, dim_of, from_onnx_dtype, from_proto
@@ -137,6 +136,3 @@ def _merged(found: TensorType, stated: onnx.TypeProto) -> TensorType:
     return TensorType(
         dtype, tuple(f if d is None else d for f, d in zip(found.shape, dims, strict=True))
     )
-
-
-__all__ = ["Operator", "ReadModel", "read"]

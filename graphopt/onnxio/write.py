@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,8 +181,3 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     del plain.opset_import[:]
     plain.opset_import.extend(standard)
     return plain
-
-
-def names_of(variables: Iterable[Variable]) -> tuple[str, ...]:
-    """The variables' names."""
-    return tuple(v.name for v in variables)

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, GradientError, LossError, ShapeError
+from graphopt.ir.block import Block
 from graphopt.ir.function_body import expand, has_body
 from graphopt.ir.operator import Operator, Role
-from graphopt.ir.program import Block
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Parameter, Variable
 from graphopt.ir.where import at

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
-from graphopt.ir.program import Block
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 

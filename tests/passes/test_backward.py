@@ -30,7 +30,7 @@ def test_text_of_a_differentiated_program():
     backward = [op for op in p.global_block().ops if op.role is Role.BACKWARD]
     assert all(op.made_by == "backward" for op in backward)
     # the gradient of the feed is not wanted, so nothing computes it
-    assert [op.type for op in backward].count("MatMul") == 1
+    assert [op.type for op in backward].count("Gemm") == 1
 
 
 def test_a_backward_op_points_at_the_users_line():
