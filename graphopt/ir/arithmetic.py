@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from graphopt.errors import DTypeError, did_you_mean
+from graphopt.errors import ArgumentTypeError, DTypeError, did_you_mean
 from graphopt.ir.indexing import getitem
+from graphopt.ir.literals import as_literal
 from graphopt.ir.types import FLOATS, DTypeLike, as_dtype, to_onnx_dtype
 from graphopt.ir.where import here
 
@@ -100,6 +101,18 @@ class Arithmetic:
 
     __hash__ = object.__hash__
 
+    def __iter__(self) -> Iterator[Variable]:
+        x = cast("Variable", self)
+        length = x.shape[0] if x.ndim else -1
+        if length < 0:
+            raise ArgumentTypeError(
+                f"{x.name} cannot be iterated over: its first dim is not known while recording",
+                operands=[(x.name, x.tensor_type)],
+                where=here(),
+                fix="declare the dim as an int",
+            )
+        return (self[k] for k in range(length))
+
     def __getitem__(self, index: Any) -> Variable:  # noqa: ANN401 - int, slice, None, …, tuple
         return getitem(cast("Variable", self), index)
 
@@ -173,7 +186,7 @@ def promoted(type: str, x: object, y: object) -> np.dtype:
     if not (_is_variable(x) and _is_variable(y)):
         variable, number = (x, y) if _is_variable(x) else (y, x)
         dtype = cast("Variable", variable).dtype
-        if np.asarray(number).dtype.kind == "f" and dtype.kind in "iub":
+        if as_literal(number).dtype.kind == "f" and dtype.kind in "iub":
             return np.dtype("f4")
         return np.dtype("i8") if dtype == np.bool_ and type in ("Add", "Sub", "Mul") else dtype
     a, b = cast("Variable", x), cast("Variable", y)
@@ -199,7 +212,9 @@ def floor_divide(x: object, y: object) -> Variable:
     # ONNX's integer Div truncates: one less where a remainder is left and the signs differ.
     left = x if _is_variable(x) else _tape(quotient).const(x, quotient.dtype)
     remainder = binary("Sub", left, binary("Mul", quotient, y))
-    inexact = binary("Less", binary("Mul", remainder, y), 0)
+    right = y if _is_variable(y) else _tape(quotient).const(y, quotient.dtype)
+    signs = binary("Xor", binary("Less", remainder, 0), binary("Less", right, 0))
+    inexact = binary("And", signs, unary("Not", binary("Equal", remainder, 0)))
     return binary("Sub", quotient, cast_to(inexact, quotient.dtype))
 
 

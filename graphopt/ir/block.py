@@ -61,6 +61,11 @@ class Block:
         Raises:
             ArgumentError: the name is taken.
         """
+        if not isinstance(variable.name, str):
+            kind = type(variable.name).__name__
+            raise ArgumentTypeError(f"a variable's name is a str, not {kind}", where=variable.where)
+        if not variable.name:
+            raise ArgumentError("a variable needs a name that is not empty", where=variable.where)
         if variable.name in self.vars:
             raise ArgumentError(
                 f"the Program already has a variable {variable.name!r}",
@@ -72,6 +77,7 @@ class Block:
                 fix="give one of them another name",
             )
         self.vars[variable.name] = variable
+        self.program.note_symbols(variable.tensor_type)
         self.program.version += 1
 
     def create_var(
@@ -169,7 +175,7 @@ def _declared_dim(program: Program, dim: int | str | None) -> int | str:
     if dim is None or (isinstance(dim, (int, np.integer)) and dim == -1):
         return program.fresh_symbol()
     if isinstance(dim, str):
-        return dim
+        return program.claim_symbol(dim)
     if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
         raise ArgumentTypeError(f"a dim is an int, None or a symbol, not {dim!r}")
     if dim < 0:

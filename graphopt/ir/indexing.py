@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
+from graphopt.ir.where import here
 
 if TYPE_CHECKING:
     from graphopt.ir.variable import Variable
@@ -18,13 +19,46 @@ def getitem(x: Variable, index: Any) -> Variable:  # noqa: ANN401 - whatever sta
     """One Slice for all slices and ints, then Gather, Squeeze and Unsqueeze as needed.
 
     Raises:
-        ArgumentError: more indices than dims.
+        ArgumentError: more indices than dims, an index out of range, or two index variables.
         ArgumentTypeError: an index of another kind.
     """
     items = _without_ellipsis(x, list(index) if isinstance(index, tuple) else [index])
-    y = _sliced(x, [i for i in items if i is not None])
-    y = _gathered(y, [i for i in items if i is not None])
-    return _reshaped(y, items)
+    used = [i for i in items if i is not None]
+    _check(x, used)
+    return _reshaped(_gathered(_sliced(x, used), used), items)
+
+
+def _is_variable(item: object) -> bool:
+    return type(item).__name__ in ("Variable", "Parameter", "Constant")
+
+
+def _check(x: Variable, items: list[Any]) -> None:
+    for item, dim in zip(items, x.tensor_type.shape or (), strict=False):
+        if _is_int(item) and isinstance(dim, int) and not -dim <= item < dim:
+            raise ArgumentError(
+                f"the index {item} is out of range for a dim of {dim}",
+                operands=[(x.name, x.tensor_type)],
+                where=here(),
+            )
+        if isinstance(item, slice) and item.step == 0:
+            raise ArgumentError("a slice cannot have the step 0", where=here())
+        if not (isinstance(item, slice) or _is_int(item) or _is_index(item)):
+            raise ArgumentTypeError(
+                f"{x.name} cannot be indexed with {item!r}",
+                where=here(),
+                fix="use ints, slices, None, ... or one integer variable",
+            )
+    if sum(map(_is_variable, items)) > 1:
+        raise ArgumentError(
+            f"{x.name} is indexed with two variables",
+            operands=[(x.name, x.tensor_type)],
+            where=here(),
+            fix="stack them and use go.gather_nd",
+        )
+
+
+def _is_index(item: Any) -> bool:  # noqa: ANN401 - an index
+    return _is_variable(item) and item.dtype.kind in "iu"
 
 
 def _without_ellipsis(x: Variable, items: list[Any]) -> list[Any]:
@@ -65,26 +99,28 @@ def _sliced(x: Variable, items: list[Any]) -> Variable:
 
 def _gathered(x: Variable, items: list[Any]) -> Variable:
     for axis, item in enumerate(items):
-        if isinstance(item, slice) or _is_int(item):
-            continue
-        if not hasattr(item, "tensor_type") or item.tensor_type.is_float:
-            raise ArgumentTypeError(
-                f"{x.name} cannot be indexed with {item!r}",
-                where=x.where,
-                fix="use ints, slices, None, ... or one integer variable",
-            )
-        x = x.program.recorder().Gather(x, item, axis=axis)
+        if _is_variable(item):
+            return x.program.recorder().Gather(x, item, axis=axis)
     return x
 
 
 def _reshaped(x: Variable, items: list[Any]) -> Variable:
     """Drop the dims that ints took, then add those that None asks for."""
-    kept = [i for i in items if i is not None]
-    gone = [axis for axis, item in enumerate(kept) if _is_int(item)]
+    gone: list[int] = []
+    new: list[int] = []
+    left, there = 0, 0  # dims of x, and of the result, that are left of the item
+    for item in items:
+        if item is None:
+            new.append(there)
+            there += 1
+        elif _is_int(item):
+            gone.append(left)
+            left += 1
+        else:
+            width = item.ndim if _is_variable(item) else 1
+            left, there = left + width, there + width
     if gone:
         x = x.program.recorder().Squeeze(x, np.array(gone, np.int64))
-    survivors = [i for i in items if not _is_int(i)]
-    new = [axis for axis, item in enumerate(survivors) if item is None]
     if new:
         x = x.program.recorder().Unsqueeze(x, np.array(new, np.int64))
     return x

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -27,6 +29,10 @@ class Rate(Protocol):
         """The value now."""
 
 
+RESTORED = (
+    "_generated_symbols", "_symbols", "_taken", "_used_symbols", "constants", "equal_dims", "opset",
+    "rates", "version",
+)  # fmt: skip
 LETTERS = "NMKLPQRSTUVW"
 
 
@@ -49,6 +55,9 @@ class Program:
         self._taken: dict[str, int] = {}
         self.rates: dict[str, Rate] = {}  # variables that every run is to set first
         self._symbols = 0
+        self._used_symbols: set[str] = set()
+        self._generated_symbols: set[str] = set()
+        self._undo: list[Callable[[], None]] | None = None  # not None inside all_or_nothing
         self.equal_dims: dict[str, Where] = {}  # a fed dim, and the op that makes others equal it
         self.scope = "/"  # see scoping.name_scope
         self._scopes: set[str] = set()
@@ -189,11 +198,28 @@ class Program:
         """Whether any block has a variable of this name."""
         return any(name in block.vars for block in self.blocks)
 
+    def note_symbols(self, tensor_type: TensorType) -> None:
+        """Remember the symbols of a type, so that fresh ones differ."""
+        self._used_symbols.update(d for d in tensor_type.shape or () if isinstance(d, str))
+
+    def claim_symbol(self, symbol: str) -> str:
+        """A symbol that the user chose; a generated one of this name gets another."""
+        if symbol in self._generated_symbols:
+            self._generated_symbols.discard(symbol)
+            self.rename_symbol(symbol, self.fresh_symbol(), UNKNOWN)
+        self._used_symbols.add(symbol)
+        return symbol
+
     def fresh_symbol(self) -> str:
         """A symbol for a dim nothing is known of: N, M and so on, then d12, d13 and so on."""
-        number = self._symbols
-        self._symbols += 1
-        return LETTERS[number] if number < len(LETTERS) else f"d{number}"
+        symbol = ""
+        while not symbol or symbol in self._used_symbols:
+            number = self._symbols
+            self._symbols += 1
+            symbol = LETTERS[number] if number < len(LETTERS) else f"d{number}"
+        self._used_symbols.add(symbol)
+        self._generated_symbols.add(symbol)
+        return symbol
 
     def tensor_type(self, inferred: Inferred) -> TensorType:
         """A type from inference, with a fresh symbol for every open dim."""
@@ -207,15 +233,23 @@ class Program:
         self._symbols, self._taken, self.opset = other._symbols, dict(other._taken), other.opset
         self.rates = dict(other.rates)
         self.equal_dims, self._scopes = dict(other.equal_dims), set(other._scopes)
+        self._used_symbols = set(other._used_symbols)
+        self._generated_symbols = set(other._generated_symbols)
 
     def rename_symbol(self, old: str, new: str, where: Where) -> None:
         """Two dims turned out to be equal: one symbol stands for both from now on."""
         self.equal_dims[new] = where
         for variable in self.list_vars():
-            shape = variable.tensor_type.shape
-            if shape is not None and old in shape:
-                renamed = tuple(new if d == old else d for d in shape)
+            before = variable.tensor_type
+            if before.shape is not None and old in before.shape:
+                self.on_undo(partial(setattr, variable, "tensor_type", before))
+                renamed = tuple(new if d == old else d for d in before.shape)
                 variable.tensor_type = TensorType(variable.dtype, renamed)
+
+    def on_undo(self, action: Callable[[], None]) -> None:
+        """Call ``action`` if the ``all_or_nothing`` that is under way fails."""
+        if self._undo is not None:
+            self._undo.append(action)
 
     def constant(self, value: np.ndarray) -> Constant:
         """The constant of this value: one per value and Program."""
@@ -229,19 +263,23 @@ class Program:
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """If the body raises, the Program is as it was before."""
+        """If the body raises, the Program is as it was. Inside another one it does nothing."""
+        if self._undo is not None:
+            yield
+            return
         saved = [(b, list(b.ops), dict(b.vars)) for b in self.blocks]
-        outputs = [(op, list(op.outputs)) for _, ops, _ in saved for op in ops]
-        counters = self._symbols, dict(self._taken), dict(self.constants), self.opset, self.version
-        rates = dict(self.rates)
+        fields = {name: copy(getattr(self, name)) for name in RESTORED}
+        self._undo = []
         try:
             yield
         except BaseException:
+            for action in reversed(self._undo):
+                action()
             self.blocks = [block for block, _, _ in saved]
             for block, ops, variables in saved:
                 block.ops, block.vars = ops, variables
-            for op, results in outputs:
-                op.outputs = results
-            self._symbols, self._taken, self.constants, self.opset, self.version = counters
-            self.rates = rates
+            for name, value in fields.items():
+                setattr(self, name, value)
             raise
+        finally:
+            self._undo = None

@@ -21,6 +21,7 @@ Attr: TypeAlias = Any  # int, float, str, bytes-free lists of them, numpy array,
 Inferred: TypeAlias = tuple[np.dtype, list[int | str | None] | None]
 Infer: TypeAlias = Callable[[Sequence["TensorType | None"], Mapping[str, Attr]], list[TensorType]]
 
+MAX_MEMO = 20_000  # inferences remembered; training graphs repeat a few hundred
 MAX_DATA_SIZE = 64  # larger constants carry no shape information
 
 
@@ -183,6 +184,8 @@ def infer(
         tuple((k, _frozen(v)) for k, v in attrs.items()),
     )
     if key not in _memo:
+        if len(_memo) >= MAX_MEMO:
+            _memo.clear()
         _memo[key] = _infer_onnx(definition, inputs, values, attrs, n_outputs)
     return _memo[key]
 

@@ -8,16 +8,15 @@ unified, because only they can be checked before anything runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from graphopt.ir.types import Dim
+from graphopt.ir.types import Dim, TensorType
 
 if TYPE_CHECKING:
     from graphopt.ir.program import Program
     from graphopt.ir.variable import Variable
-    from graphopt.ir.where import Where
 
 BROADCASTING = frozenset(
     {
@@ -29,21 +28,31 @@ BROADCASTING = frozenset(
 SAME_BATCH = frozenset({"NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"})
 
 
-def unify_fed_dims(
-    program: Program, type: str, inputs: Sequence[Variable | None], where: Where
-) -> None:
-    """Give fed dims that the op needs equal one symbol."""
+def equal_fed_dims(
+    program: Program, type: str, inputs: Sequence[Variable | None]
+) -> dict[str, str]:
+    """Fed dims that the op needs equal: from each symbol to the one that shall stand for it."""
     if type not in BROADCASTING and type not in SAME_BATCH:
-        return
+        return {}
     shapes = [v.tensor_type.shape or () for v in inputs if v is not None]
     if not any(isinstance(d, str) for shape in shapes for d in shape):
-        return
+        return {}
+    equal: dict[str, str] = {}
     for dims in _aligned(type, shapes):
-        symbols = dict.fromkeys(d for d in dims if isinstance(d, str))
+        symbols = dict.fromkeys(equal.get(d, d) for d in dims if isinstance(d, str))
         if len(symbols) > 1 and set(symbols) <= _fed_symbols(program):
             first, *others = symbols
-            for other in others:
-                program.rename_symbol(other, first, where)
+            equal = {old: first if new in others else new for old, new in equal.items()}
+            equal.update(dict.fromkeys(others, first))
+    return equal
+
+
+def renamed(tensor_type: TensorType, equal: Mapping[str, str]) -> TensorType:
+    """The type with one symbol for dims that are equal."""
+    if not equal or tensor_type.shape is None:
+        return tensor_type
+    shape = tuple(equal.get(d, d) if isinstance(d, str) else d for d in tensor_type.shape)
+    return TensorType(tensor_type.dtype, shape)
 
 
 def _aligned(type: str, shapes: Sequence[tuple[Dim, ...]]) -> list[tuple[Dim | None, ...]]:

@@ -6,7 +6,7 @@ from which only what is needed is spliced into the Program.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,10 +14,11 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, DTypeError, GraphoptError, ShapeError, did_you_mean
 from graphopt.ir import schema
+from graphopt.ir.literals import as_literal, converted
 from graphopt.ir.onnx_ops import OnnxOps
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.schema import Attr, OpDef, op_def
-from graphopt.ir.symbols import unify_fed_dims
+from graphopt.ir.symbols import equal_fed_dims, renamed
 from graphopt.ir.types import TensorType, to_onnx_dtype
 from graphopt.ir.variable import Constant, Variable
 from graphopt.ir.where import Where, here
@@ -69,10 +70,12 @@ class Tape(OnnxOps):
         definition = op_def(type, self.program.opset)
         where = here()
         inputs = self._operands(definition, operands, where)
-        unify_fed_dims(self.program, definition.type, inputs, where)
+        equal = equal_fed_dims(self.program, definition.type, inputs)
         filled = _filled_attrs(definition, attrs, where)
         n_outputs = outputs if into is None else len(into)
-        types = self._infer(definition, inputs, filled, n_outputs, where)
+        types = self._infer(definition, inputs, filled, n_outputs, where, equal)
+        for old, new in equal.items():
+            self.program.rename_symbol(old, new, where)
         results = self._results(types, into, where)
         self._record(Operator(definition, inputs, results, filled, self.role, where, self.made_by))
         return results[0] if n_outputs == 1 else tuple(results)
@@ -103,10 +106,10 @@ class Tape(OnnxOps):
 
     def const(self, value: Operand, dtype: np.dtype | None = None) -> Constant:
         """A constant. Python floats are float32, Python ints int64, unless ``dtype`` says."""
-        array = np.asarray(value)
+        array = as_literal(value)
         if dtype is None and not isinstance(value, (np.ndarray, np.generic)):
             dtype = _literal_dtype(value, frozenset())
-        return self.program.constant(array if dtype is None else array.astype(dtype))
+        return self.program.constant(array if dtype is None else converted(array, dtype))
 
     def _infer(
         self,
@@ -115,8 +118,9 @@ class Tape(OnnxOps):
         attrs: dict[str, Attr],
         n_outputs: int,
         where: Where,
+        equal: Mapping[str, str] | None = None,
     ) -> list[TensorType]:
-        types = [None if v is None else v.tensor_type for v in inputs]
+        types = [None if v is None else renamed(v.tensor_type, equal or {}) for v in inputs]
         data = {k: v.value for k, v in enumerate(inputs) if isinstance(v, Constant)}
         try:
             inferred = schema.infer(definition, types, data, attrs, n_outputs)
@@ -177,6 +181,9 @@ class Tape(OnnxOps):
                 _add_result(op, index, variable)
         kept.reverse()
         for op in kept:
+            for v in op.writes():
+                if v.name and self.block.vars.get(v.name, v) is not v:
+                    v.name = self.program.unused_name(v.name)
             self.block.append(op)
         return kept
 
@@ -274,11 +281,13 @@ def _has_no_inference(definition: OpDef) -> bool:
 
 
 def _add_result(op: Operator, index: int, variable: Variable) -> None:
-    op.outputs = [*op.outputs, *[None] * (index + 1 - len(op.outputs))]
+    before = op.outputs
+    op.outputs = [*before, *[None] * (index + 1 - len(before))]
     op.outputs[index] = variable
     block = op.block
     if block is None:
         return  # an op of this tape: its results are registered when it is spliced
+    block.program.on_undo(partial(setattr, op, "outputs", before))
     variable.name = block.program.unique_name(op.type.lower())
     variable.block = block
     block.add_var(variable)

@@ -42,10 +42,10 @@ def reduced_size(g: Tape, op: Operator) -> Variable:
     dims = _reduced_dims(op, x)
     if dims is not None and all(isinstance(d, int) for d in dims):
         return g.full(math.prod(int(d) for d in dims), x)
-    size = g.size_of(x)
+    size = g.cast(g.size_of(x), x.dtype)
     if any(d != 1 for d in y.tensor_type.shape or ()):
-        size = g.Div(size, g.size_of(y))
-    return g.cast(size, x.dtype)
+        size = g.Div(size, g.cast(g.size_of(y), x.dtype))  # floats: both may be 0
+    return size
 
 
 def _reduced_dims(op: Operator, x: Variable) -> list[Dim] | None:

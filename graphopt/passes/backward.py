@@ -102,6 +102,8 @@ class _Backward:
         self.tape = Tape(block, role=Role.BACKWARD, scratch=True, made_by="backward")
         self.partials: dict[int, list[Variable]] = {}
         self.totals: dict[int, Variable] = {}
+        # What reached an input that is assigned in between, version by version.
+        self.collected: dict[int, list[Variable]] = {id(v): [] for v in inputs if v.persistable}
         self.snapshots = Snapshots(block)
         self.recompute = Recompute(block.ops, checkpoints)
 
@@ -133,14 +135,28 @@ class _Backward:
     def _sweep(self, ops: Sequence[Operator], active: set[int]) -> None:
         """Go through ``ops`` from the last to the first, handing gradients to their operands."""
         for op in reversed(ops):
-            if any(id(v) in self.partials and id(v) in active for v in op.writes()):
-                with at(op.where):
-                    self._differentiate(op, active)
+            reached = any(id(v) in self.partials and id(v) in active for v in op.writes())
+            with at(op.where):
+                results = [None if v is None else self._total(v) for v in op.outputs]
+                self._forget_assigned(op)
+                if reached and op.role is not Role.UPDATE:
+                    self._differentiate(op, results, active)
 
-    def _differentiate(self, op: Operator, active: set[int]) -> None:
+    def _forget_assigned(self, op: Operator) -> None:
+        """Above its assignment a persistable variable has another value, with its own gradient."""
+        for v in op.writes():
+            if v.persistable and id(v) in self.partials:
+                total = self._total(v)
+                if id(v) in self.collected and total is not None:
+                    self.collected[id(v)].append(total)
+                self.partials.pop(id(v))
+                self.totals.pop(id(v), None)
+
+    def _differentiate(
+        self, op: Operator, results: Sequence[Variable | None], active: set[int]
+    ) -> None:
         if not any(id(v) in active for v in op.reads()) or op.type in ZERO:
             return
-        results = [None if v is None else self._total(v) for v in op.outputs]
         frozen = self.snapshots.before(op)
         if frozen is op:
             frozen = self.recompute.of(self.tape, op, results)
@@ -194,6 +210,9 @@ class _Backward:
 
     def _input_gradient(self, variable: Variable) -> Variable | None:
         """The total under its own name, so that it can be fetched as ``x@GRAD``."""
+        for part in self.collected.get(id(variable), ()):
+            self._add(variable, part)
+            self.totals.pop(id(variable), None)
         total = self._total(variable)
         if total is None or total.name.startswith(variable.grad_name):
             return total
@@ -230,7 +249,7 @@ class _Backward:
         while here is not None and len(below) < 20:
             operand = next((v for v in here.reads() if id(v) in inputs), next(here.reads(), None))
             here = None
-            if operand is not None:
+            if operand is not None and operand.name not in below:
                 below.append(operand.name)
                 here = None if id(operand) in inputs else producers.get(id(operand))
         return [self.targets[0].name, *above, *below]

@@ -273,3 +273,33 @@ def test_ten_thousand_ops_are_recorded_and_printed_in_seconds(program):
     record(1000)
     assert record(10_000) < 10
     assert len(program.global_block().ops) == 11_000
+
+
+def test_a_users_symbol_is_never_a_generated_one(program):
+    a = feed(program, "a", [None, 3])
+    b = feed(program, "b", ["N", 3])
+    c = feed(program, "c", [None, 3])
+    shapes = {str(v.tensor_type) for v in (a, b, c)}
+    assert str(b.tensor_type) == "f32[N, 3]"
+    assert len(shapes) == 3
+
+
+def test_a_refused_op_renames_nothing(program):
+    a, b = feed(program, "a", [None, 3]), feed(program, "b", [None, 4])
+    with pytest.raises(ShapeError):
+        a + b
+    assert (str(a.tensor_type), str(b.tensor_type)) == ("f32[N, 3]", "f32[M, 4]")
+
+
+def test_all_or_nothing_restores_symbols(program):
+    a, b = feed(program, "a", [None]), feed(program, "b", [None])
+
+    def fail():
+        with program.all_or_nothing(), program.all_or_nothing():
+            a + b
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert str(b.tensor_type) == "f32[M]"
+    assert program.equal_dims == {}

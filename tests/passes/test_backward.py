@@ -217,3 +217,58 @@ def test_saved_results_of_an_op_whose_operand_is_assigned_later():
     (dx,) = gradients([var(p, "loss")], [var(p, "x")])
     verify(p)
     assert dx is not None
+
+
+def numeric(program, target, feeds, name, step=1e-6):
+    """The derivative of a scalar for one fed value, by central differences."""
+
+    def at(delta):
+        return float(evaluate(program, [target], {**feeds, name: feeds[name] + delta})[0][0].sum())
+
+    return (at(step) - at(-step)) / (2 * step)
+
+
+def test_a_variable_that_is_assigned_twice_has_two_gradients():
+    p = parse("""
+    feed x : f64[]
+    state c : f64[]
+    a : f64[] = Mul(x, x)
+    c <- Identity(a)
+    y1 : f64[] = Sin(c)
+    b : f64[] = Mul(a, x)
+    c <- Identity(b)
+    y2 : f64[] = Mul(c, c)
+    y : f64[] = Add(y1, y2)
+    """)
+    var(p, "c").stop_gradient = False
+    (dx,) = gradients([var(p, "y")], [var(p, "x")])
+    feeds = {"x": np.array(1.3)}
+    ((found,), _) = evaluate(p, [dx], feeds)
+    np.testing.assert_allclose(found, numeric(p, var(p, "y"), feeds, "x"), rtol=1e-6)
+
+
+def test_an_update_stops_gradients_and_later_reads_count():
+    """A loss over parameters that were updated is differentiated at their new value."""
+    p = parse("""
+    feed x : f64[2]
+    param w : f64[2]
+    a : f64[2] = Mul(x, w)
+    -- update
+    w <- SGD(w, a, f64(0.1))
+    -- forward
+    b : f64[2] = Mul(w, w)
+    loss : f64[] = ReduceSum(b, keepdims=0)
+    """)
+    ((_, grad),) = append_backward(var(p, "loss"))
+    verify(p)
+    x, w = np.array([1.0, 2.0]), np.array([3.0, 4.0])
+    (found,), _ = evaluate(p, [grad], {"x": x, "w": w})
+    np.testing.assert_allclose(found, 2 * (w - 0.1 * x * w))
+
+
+def test_the_mean_of_an_empty_batch_has_an_empty_gradient():
+    p = parse("feed x : f64[N, 3]\ny : f64[N] = ReduceMean(x, [1], keepdims=0)")
+    x = var(p, "x")
+    (dx,) = gradients([p.recorder().Mul(var(p, "y"), 2.0)], [x])
+    (found,), _ = evaluate(p, [dx], {"x": np.zeros((0, 3))})
+    assert found.shape == (0, 3)
