@@ -102,14 +102,16 @@ def seed(value: int) -> None:
     _generator[0] = np.random.default_rng(int(value))
 
 
-def next_seed(program: Program, own: int = 0) -> float:
+def next_seed(program: Program, own: int = 0) -> int:
     """The seed of the next random op: its own, else one fixed by ``program.random_seed``, else any.
 
-    A float, as ONNX's random ops take it; below 2^24, so that it is exact.
+    Below 2^24, so that it is exact where ONNX takes seeds as float32. ``random_seed`` gives every
+    op of a Program another one.
     """
     if own:
-        return float(own % 2**24)
+        return int(own) % 2**24
     if program.random_seed:
         position = sum(len(block.ops) for block in program.blocks)
-        return float(zlib.crc32(f"{program.random_seed} {position}".encode()) % 2**24)
-    return float(_generator[0].integers(1, 2**24))
+        first = zlib.crc32(str(program.random_seed).encode())
+        return (first + position * 0x9E3779) % 2**24  # an odd factor: no two positions meet
+    return int(_generator[0].integers(1, 2**24))

@@ -25,8 +25,8 @@ StateDict: TypeAlias = dict[str, np.ndarray]
 class Rate(Protocol):
     """Where a run takes the value of a scalar variable from: a learning-rate scheduler."""
 
-    def value(self) -> float:
-        """The value now."""
+    def current(self) -> float | None:
+        """The value now, or None: the scope's."""
 
 
 RESTORED = (

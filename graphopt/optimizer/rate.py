@@ -33,6 +33,11 @@ class Rate:
         self.scheduler = learning_rate if isinstance(learning_rate, LRScheduler) else None
         self._constant = learning_rate if isinstance(learning_rate, float) else 0.0
         self._variables: list[Variable] = []
+        self._was_set = False
+
+    def current(self) -> float | None:
+        """What the next run is to use; None while the first, constant rate stands."""
+        return self.value() if self._was_set or self.scheduler is not None else None
 
     def value(self) -> float:
         """The rate now."""
@@ -50,7 +55,7 @@ class Rate:
                 fix="use set_lr_scheduler, or build the optimizer with a float",
             )
         self._constant = float(value)
-        self._follow()
+        self._was_set = True
 
     def set_scheduler(self, scheduler: LRScheduler) -> None:
         """A scheduler, from the next run on."""
@@ -59,12 +64,6 @@ class Rate:
                 f"set_lr_scheduler takes an LRScheduler, not {type(scheduler).__name__}"
             )
         self.scheduler = scheduler
-        self._follow()
-
-    def _follow(self) -> None:
-        """Have every run copy the rate into its variable first."""
-        for variable in self._variables:
-            variable.program.rates[variable.name] = self
 
     def of(self, g: Tape, startup: Program, p: Parameter) -> Variable:
         """The rate in force for a parameter: the global one times its own factor, as []."""
@@ -84,6 +83,5 @@ class Rate:
             Constant(self.value()),
         )
         self._variables.append(variable)
-        if self.scheduler is not None:
-            self._follow()
+        program.rates[variable.name] = self
         return variable

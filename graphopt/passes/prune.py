@@ -38,7 +38,9 @@ class Prune(Pass):
         ops = program.global_block().ops
         roots = [ops[k] for k in self.roots]
         kept = {id(op) for op in needed_ops(program, self.fetch, self.feed, roots)}
-        return drop_unused(clone.copy(program, lambda op: id(op) in kept), keep=self.fetch)
+        pruned = clone.copy(program, lambda op: id(op) in kept)
+        pruned.rates = {}  # they are the Program's that is run, and would keep it alive
+        return drop_unused(pruned, keep=self.fetch)
 
 
 def assigns_state(op: Operator) -> bool:

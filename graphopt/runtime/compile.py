@@ -11,7 +11,9 @@ from graphopt.ir.program import Program, Rate
 from graphopt.ir.types import fits
 from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.write import Lowered, lower
-from graphopt.passes.prune import Prune, assigns_state, free_variables
+from graphopt.passes.base import Pipeline
+from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
+from graphopt.passes.streams import COUNTER, Streams, advances, is_stream
 from graphopt.runtime.explain import explained
 from graphopt.runtime.place import Place
 from graphopt.runtime.request import Request
@@ -23,15 +25,11 @@ class Plan:
     """What a request needs: the pruned Program, its inputs, and the state it assigns."""
 
     def __init__(self, program: Program, request: Request, fed: Sequence[str]) -> None:
-        ops = program.global_block().ops
-        chosen = {id(op) for op in request.roots}
-        roots = tuple(
-            k
-            for k, op in enumerate(ops)
-            if id(op) in chosen or (request.updates == "all" and assigns_state(op))
-        )
+        self.fed = frozenset(fed)
         names = tuple(v.name for v in request.fetch)
-        self.program = Prune(fetch=names, feed=tuple(fed), roots=roots).run(program)
+        counter, roots = _roots(program, request, names, fed)
+        prune = Prune(fetch=names, feed=tuple(fed), roots=roots)
+        self.program = Pipeline("step", prune, Streams(counter)).run(program)
         block = self.program.global_block()
         self.fetch = [
             self.program.constant(v.value) if isinstance(v, Constant) else block.var(v.name)
@@ -57,12 +55,37 @@ class Plan:
                 inputs.setdefault(id(v), v)
         position = {name: k for k, name in enumerate(fed)}
         return sorted(
-            inputs.values(), key=lambda v: (v.persistable, position.get(v.name, len(position)))
+            inputs.values(),
+            key=lambda v: (
+                v.persistable and v.name not in position,
+                position.get(v.name, len(position)),
+            ),
         )
 
     def lower(self) -> Lowered:
         """The ONNX model."""
         return lower(self.program, self.inputs, self.fetch, self.state)
+
+
+def _roots(
+    program: Program, request: Request, names: Sequence[str], fed: Sequence[str]
+) -> tuple[str, tuple[int, ...]]:
+    """The step counter's name, '' if there is none, and the positions of the ops to keep.
+
+    The counter advances in the runs that draw random numbers and may change state.
+    """
+    ops = program.global_block().ops
+    chosen = {id(op) for op in request.roots}
+    roots = [
+        k
+        for k, op in enumerate(ops)
+        if id(op) in chosen or (request.updates == "all" and assigns_state(op) and not advances(op))
+    ]
+    counter = [k for k, op in enumerate(ops) if advances(op)]
+    kept = needed_ops(program, names, fed, [ops[k] for k in roots])
+    if request.updates != "none" and any(is_stream(op) for op in kept):
+        roots += counter
+    return COUNTER if counter else "", tuple(roots)
 
 
 class CompiledProgram:
@@ -77,8 +100,8 @@ class CompiledProgram:
         self.outputs = tuple(o.name for o in lowered.model.graph.output)
         self.state_of = {output: name for name, output in self.next_state.items()}
         self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
-        self.feeds = [v for v in plan.inputs if not v.persistable]
-        self.reads = [v for v in plan.inputs if v.persistable]
+        self.feeds = [v for v in plan.inputs if not v.persistable or v.name in plan.fed]
+        self.reads = [v for v in plan.inputs if v.persistable and v.name not in plan.fed]
         self.ops = lowered.ops
         try:
             self.session = Session(lowered.model, place)
@@ -93,9 +116,9 @@ class CompiledProgram:
         Variables named in ``rates`` are first set to what these say now.
         """
         for v in self.reads:
-            if v.name in rates:
-                rate = np.array(rates[v.name].value(), v.dtype)
-                scope.values[v.name] = to_device(rate, self.place)
+            rate = rates[v.name].current() if v.name in rates else None
+            if rate is not None:
+                scope.values[v.name] = to_device(np.array(rate, v.dtype), self.place)
         inputs = {v.name: self._fed(v, feeds) for v in self.feeds}
         inputs.update((v.name, self._state(v, scope)) for v in self.reads)
         targets = {name: self._target(name, scope) for name in self.outputs}
@@ -129,6 +152,8 @@ class CompiledProgram:
 
     def _state(self, v: Variable, scope: Scope) -> Value:
         value = scope.values.get(v.name)
+        if value is None and v.name == COUNTER:
+            return to_device(np.zeros((), np.int64), self.place)
         if value is None:
             raise UninitializedError(
                 f"{v.name} has no value yet",

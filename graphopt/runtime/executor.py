@@ -10,12 +10,15 @@ import numpy as np
 
 from graphopt.errors import ArgumentTypeError, DeviceError
 from graphopt.ir.program import Program
+from graphopt.ir.variable import Constant
 from graphopt.runtime.compile import CompiledProgram, Plan
 from graphopt.runtime.place import Place, as_place
 from graphopt.runtime.request import Feed, Request, as_feed, as_request
 from graphopt.runtime.scope import Scope, global_scope
 from graphopt.runtime.session import FetchedTensor, check_place, to_numpy
 from graphopt.scoping import default_main_program
+
+MAX_COMPILED = 64  # of one Program: as many combinations of feeds and fetches
 
 
 class Executor:
@@ -89,15 +92,18 @@ class Executor:
         key = (
             program.version,
             tuple(sorted(feeds)),
-            tuple(v.name for v in request.fetch),
+            # clones number their constants anew
+            tuple(id(v) if isinstance(v, Constant) else v.name for v in request.fetch),
             tuple(id(op) for op in request.roots),
             request.updates,
         )
         if key in cache:
             return cache[key]
         compiled = CompiledProgram(Plan(program, request, tuple(feeds)), self.place)
-        # A startup Program runs once: keeping its session would only hold memory.
-        if feeds or request.fetch:
+        # A Program that reads nothing runs once: keeping its session would only hold memory.
+        if compiled.plan.inputs:
+            while len(cache) >= MAX_COMPILED:
+                del cache[next(iter(cache))]
             cache[key] = compiled
         return compiled
 

@@ -47,7 +47,7 @@ def as_request(program: Program, fetch_list: object) -> Request:
     if fetch_list is None:
         return request
     items = fetch_list if isinstance(fetch_list, (list, tuple)) else [fetch_list]
-    if is_minimize_result(items):
+    if is_minimize_result(items) or is_param_grad(items):
         items = [items]
     for item in items:
         _add(program, request, item)
@@ -122,8 +122,6 @@ def _update_op(program: Program, op: Operator) -> Operator:
 
 def find_variable(program: Program, item: Variable | str) -> Variable:
     """The Program's variable of this name; a Variable must be the Program's, or a clone's twin."""
-    if isinstance(item, Constant):
-        return item
     if isinstance(item, Variable) and item.program.family is not program.family:
         raise UnknownVariableError(
             f"{item.name} belongs to another Program",
@@ -131,6 +129,8 @@ def find_variable(program: Program, item: Variable | str) -> Variable:
             where=item.where,
             fix="fetch a variable of the Program that is run",
         )
+    if isinstance(item, Constant):
+        return item
     name = item if isinstance(item, str) else item.name
     for block in program.blocks:
         if name in block.vars:

@@ -141,8 +141,12 @@ class Session:
         # them last, which keeps every activation alive until then.
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         self.place = place
+        # EliminateDropout removes a Dropout whose mask nobody reads, even one that is training.
         self._session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=_providers(place)
+            model.SerializeToString(),
+            options,
+            providers=_providers(place),
+            disabled_optimizers=["EliminateDropout"],
         )
         if place.device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
             raise DeviceError(

@@ -1,6 +1,7 @@
 """SAY: ``paddle.static``'s names."""
 
-from graphopt.ir.program import Block, Program
+from graphopt.ir.block import Block
+from graphopt.ir.program import Program
 from graphopt.ir.variable import Parameter, Variable
 from graphopt.parameters import create_global_var, create_parameter
 from graphopt.runtime.executor import Executor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphopt.errors import ArgumentTypeError
-from graphopt.ir.program import declared_type
+from graphopt.ir.block import declared_type
 from graphopt.ir.types import DTypeLike
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, UninitializedError
-from graphopt.ir.program import Program
+from graphopt.ir.program import Program, Rate
 from graphopt.ir.variable import Variable
 from graphopt.onnxio.files import load_model, save_model
 from graphopt.onnxio.read import read
@@ -41,7 +41,7 @@ def save_inference_model(
     plan = _inference_plan(feed_vars, fetch_vars, program)
     lowered = plan.lower()
     model = inlined(lowered.model)
-    _bake(model, _state_values(plan, global_scope()))
+    _bake(model, _state_values(plan, global_scope(), {}))
     save_model(_path(path_prefix, ".onnx"), model)
 
 
@@ -110,7 +110,7 @@ def save_training_model(
             fix="call minimize first, or use save_inference_model",
         )
     _check_feeds(plan, feeds)
-    values = _state_values(plan, global_scope())
+    values = _state_values(plan, global_scope(), source.rates)
     inputs, counters = embed_schedules(plan.program, plan.inputs, source.rates, steps_per_epoch)
     values.update(counters)
     step = step_model(plan.program, inputs, plan.fetch)
@@ -141,7 +141,7 @@ def _check_feeds(plan: Plan, feeds: Sequence[Variable]) -> None:
         )
 
 
-def _state_values(plan: Plan, scope: Scope) -> dict[str, np.ndarray]:
+def _state_values(plan: Plan, scope: Scope, rates: Mapping[str, Rate]) -> dict[str, np.ndarray]:
     values = {}
     for v in plan.inputs:
         if not v.persistable:
@@ -153,7 +153,9 @@ def _state_values(plan: Plan, scope: Scope) -> dict[str, np.ndarray]:
                 where=v.where,
                 fix="run the startup Program first",
             )
-        values[v.name] = np.array(scope.var(v.name).get_tensor())
+        rate = rates[v.name].current() if v.name in rates else None
+        held = np.array(scope.var(v.name).get_tensor())
+        values[v.name] = held if rate is None else np.array(rate, v.dtype)
     return values
 
 

@@ -167,16 +167,21 @@ def full_like(
 
 
 def linspace(
-    start: float,
-    stop: float,
+    start: Number,
+    stop: Number,
     num: int,
     dtype: DTypeLike | None = None,
     name: str | None = None,
 ) -> Variable:
     """``num`` numbers from start to stop, both included, evenly spaced        result: [num]."""
-    g = recorder()
-    values = np.linspace(start, stop, num).astype(as_dtype(dtype or "float32"))
-    return named(g.Identity(g.const(values)), name)
+    found = as_dtype(dtype or "float32")
+    g = recorder(start, stop)
+    if not isinstance(start, Variable) and not isinstance(stop, Variable):
+        return named(g.Identity(g.const(np.linspace(start, stop, num).astype(found))), name)
+    first, last = _scalar(g, start, found), _scalar(g, stop, found)
+    share = g.const(np.linspace(0.0, 1.0, num), found)  # [num], from 0 to 1
+    left = g.Sub(g.const(1, found), share)
+    return named(g.Add(g.Mul(left, first), g.Mul(share, last)), name)
 
 
 def ones(shape: ShapeLike, dtype: DTypeLike | None = None, name: str | None = None) -> Variable:

@@ -36,18 +36,16 @@ def _by_doubling(g: Tape, x: Variable, axis: int, n: int) -> Variable:
         before = g.Slice(y, [0], [n - k], [axis])
         y = g.Mul(y, g.Pad(before, [k, 0], one, [axis]))
         k *= 2
-    return y if k > 1 else g.Identity(y)
+    return typed(y if k > 1 else g.Identity(y), x)
 
 
 def _by_mask(g: Tape, x: Variable, axis: int) -> Variable:
     """Products of rows of a triangle; it has n times the elements of x, but n need not be known."""
-    n = g.dim_of(x, axis)
+    n, one = g.dim_of(x, axis), g.const(1, x.dtype)
     triangle = g.Trilu(g.Expand(g.const(True), g.dims(n, n)), upper=0)  # [n, n]
-    shape = [axis, *(k for k in range(x.ndim) if k != axis)]
-    last = g.Transpose(x, perm=[*shape[1:], axis])  # [*m, n]
-    products = g.ReduceProd(
-        g.Where(triangle, g.Unsqueeze(last, [-2]), g.const(1, x.dtype)), [-1], keepdims=0
-    )
+    last = g.Transpose(x, perm=[*(k for k in range(x.ndim) if k != axis), axis])  # [*m, n]
+    factors = g.Where(triangle, g.Unsqueeze(last, [-2]), one)  # [*m, n, n]
+    products = g.ReduceProd(factors, [-1], keepdims=0)
     back = [*range(x.ndim - 1)]
     back.insert(axis, x.ndim - 1)
     return typed(g.Transpose(products, perm=back), x)
@@ -69,9 +67,7 @@ def cumsum(
     return named(g.CumSum(x, np.array(at)), name)
 
 
-def _row(
-    g: Tape, x: TensorLike, axis: int | None, dtype: DTypeLike | None
-) -> tuple[Variable, int]:
+def _row(g: Tape, x: TensorLike, axis: int | None, dtype: DTypeLike | None) -> tuple[Variable, int]:
     """The operand in the dtype asked for, flattened where there is no axis; and the axis."""
     x = as_variable(g, x)
     x = x if dtype is None else cast_to(x, as_dtype(dtype))

@@ -12,6 +12,7 @@ from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
 from graphopt.scoping import recorder
+from graphopt.tensor.diagonals import diagonal
 from graphopt.tensor.manipulation import reshape
 from graphopt.tensor.operands import TensorLike, as_variable
 
@@ -19,10 +20,11 @@ from graphopt.tensor.operands import TensorLike, as_variable
 def einsum(equation: str, *operands: TensorLike) -> Variable:
     """Products of elements, summed over the labels that the result does not have.
 
-    Each operand's dims are named by a term of ``equation``, e.g. "ij,jk->ik".
+    Each operand's dims are named by a term of ``equation``, e.g. "ij,jk->ik". A label that comes
+    twice in a term takes the diagonal; "..." stands for dims without a label, which are broadcast.
 
-    >>> einsum("ij,kj->ik", x, x)
-    <Variable matmul_0 : f32[N, N]>
+    >>> einsum("ij,kj->ik", x, x), einsum("...ii->...", image)
+    (<Variable matmul_0 : f32[N, N]>, <Variable reducesum_0 : f32[N, 3]>)
 
     Raises:
         ArgumentError: the equation does not fit the operands.
@@ -30,32 +32,79 @@ def einsum(equation: str, *operands: TensorLike) -> Variable:
     g = recorder(*operands)
     values = [as_variable(g, v) for v in operands]
     terms, result = _parse(equation, values)
-    done = _Labelled(values[0], terms[0])
-    for k in range(1, len(values)):
-        kept = set(result).union(*terms[k + 1 :])
-        done = _product(g, done, _Labelled(values[k], terms[k]), kept)
+    parts = [_without_repeats(v, t) for v, t in zip(values, terms, strict=True)]
+    parts = _without_ones(g, parts)
+    done = parts[0]
+    for k, part in enumerate(parts[1:], 1):
+        kept = set(result).union(*(p.labels for p in parts[k + 1 :]))
+        done = _product(g, done, part, kept)
     return done.only(g, set(result)).ordered(g, result).value
 
 
 def _parse(equation: str, values: Sequence[Variable]) -> tuple[list[str], str]:
-    """The labels of each operand and of the result; by default those that come once, sorted."""
-    text = equation.replace(" ", "")
-    inputs, arrow, result = text.partition("->")
+    """The labels of each operand and of the result; those of "..." are digits, from the right.
+
+    Without "->" the result has the labels that come once, sorted, behind those of "...".
+    """
+    inputs, arrow, result = equation.replace(" ", "").partition("->")
     terms = inputs.split(",")
+    if len(terms) != len(values) or not all(re.fullmatch(TERM, t) for t in [*terms, result]):
+        raise _unfit(equation, values)
+    letters = [t.replace("...", "") for t in terms]
+    depths = [v.ndim - len(t) for v, t in zip(values, letters, strict=True)]
+    dots = ["..." in t for t in terms]
+    if any(d < 0 or (d and not dot) for d, dot in zip(depths, dots, strict=True)):
+        raise _unfit(equation, values)
+    depth = max((d for d, dot in zip(depths, dots, strict=True) if dot), default=0)
+    if depth > len(DIGITS) or (depth and arrow and "..." not in result):
+        raise _unfit(equation, values)
     if not arrow:
-        result = "".join(sorted(c for c in set(inputs) - {","} if inputs.count(c) == 1))
-    fits = len(terms) == len(values) and all(
-        re.fullmatch("[A-Za-z]*", t) and len(set(t)) == len(t) == v.ndim
-        for t, v in zip(terms, values, strict=True)
+        once = [c for c in set(inputs) if c.isalpha() and inputs.count(c) == 1]
+        result = "..." + "".join(sorted(once))
+    found = [
+        t.replace("...", DIGITS[len(DIGITS) - d :]) for t, d in zip(terms, depths, strict=True)
+    ]
+    result = result.replace("...", DIGITS[len(DIGITS) - depth :])
+    if len(set(result)) != len(result) or not set(result) <= set("".join(found)):
+        raise _unfit(equation, values)
+    return found, result
+
+
+TERM = r"[A-Za-z]*(\.\.\.)?[A-Za-z]*"
+DIGITS = "0123456789"
+
+
+def _unfit(equation: str, values: Sequence[Variable]) -> ArgumentError:
+    return ArgumentError(
+        f"einsum: {equation!r} does not fit the operands",
+        operands=[(v.name, v.tensor_type) for v in values],
+        where=here(),
+        fix="give one term per operand, and one letter per dim or '...' for dims without one",
     )
-    if not fits or len(set(result)) != len(result) or not set(result) <= set(inputs):
-        raise ArgumentError(
-            f"einsum: {equation!r} does not fit the operands",
-            operands=[(v.name, v.tensor_type) for v in values],
-            where=here(),
-            fix="give one term per operand and one letter per dim, each once in a term",
-        )
-    return terms, result
+
+
+def _without_repeats(x: Variable, labels: str) -> _Labelled:
+    """The diagonal over every label that comes more than once."""
+    for c in dict.fromkeys(labels):
+        while labels.count(c) > 1:
+            first, second = labels.index(c), labels.rindex(c)
+            sizes = x.shape[first], x.shape[second]
+            if -1 not in sizes and sizes[0] != sizes[1]:
+                raise ArgumentError(
+                    f"einsum: the dims of {x.name} labelled {c!r} differ",
+                    operands=[(x.name, x.tensor_type)],
+                    where=here(),
+                )
+            x = diagonal(x, 0, first, second)
+            left = [d for k, d in enumerate(labels) if k not in (first, second)]
+            labels = "".join([*left, c])
+    return _Labelled(x, labels)
+
+
+def _without_ones(g: Tape, parts: list[_Labelled]) -> list[_Labelled]:
+    """Without dims of 1 whose label another operand has with another size: they are broadcast."""
+    wide = {c for p in parts for c, d in zip(p.labels, p.value.shape, strict=True) if d != 1}
+    return [p.squeezed(g, wide) for p in parts]
 
 
 @dataclass(frozen=True)
@@ -72,6 +121,15 @@ class _Labelled:
             return self
         left = "".join(c for c in self.labels if c in kept)
         return _Labelled(g.ReduceSum(self.value, gone, keepdims=0), left)
+
+    def squeezed(self, g: Tape, labels: set[str]) -> _Labelled:
+        """Without its dims of 1 among the labels."""
+        sizes = [*zip(self.labels, self.value.shape, strict=True)]
+        gone = [k for k, (c, d) in enumerate(sizes) if d == 1 and c in labels]
+        if not gone:
+            return self
+        left = "".join(c for k, c in enumerate(self.labels) if k not in gone)
+        return _Labelled(g.Squeeze(self.value, gone), left)
 
     def ordered(self, g: Tape, labels: str) -> _Labelled:
         """With the same labels in another order."""

@@ -9,7 +9,7 @@ from graphopt.ir.arithmetic import cast_to
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.scoping import recorder
-from graphopt.tensor.operands import TensorLike, as_variable, binary, named, unary
+from graphopt.tensor.operands import TensorLike, as_variable, binary, named, pair, unary
 
 
 def equal(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
@@ -29,6 +29,32 @@ def greater_equal(x: TensorLike, y: TensorLike, name: str | None = None) -> Vari
 def greater_than(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
     """x > y, elementwise        x, y: broadcast."""
     return binary("Greater", x, y, name)
+
+
+def isclose(
+    x: TensorLike,
+    y: TensorLike,
+    rtol: float = 1e-5,
+    atol: float = 1e-8,
+    equal_nan: bool = False,
+    name: str | None = None,
+) -> Variable:
+    """|x - y| <= atol + rtol |y|, elementwise; infinities of one sign are close.
+
+    x, y: broadcast; with ``equal_nan`` NaN is close to NaN
+
+    >>> isclose(x, 0.0)
+    <Variable or_0 : bool[N, 4]>
+    """
+    left, right = pair("Sub", x, y)
+    g = recorder(left, right)
+    allowed = g.Add(g.Mul(g.Abs(right), g.const(rtol, left.dtype)), g.const(atol, left.dtype))
+    near = g.LessOrEqual(g.Abs(g.Sub(left, right)), allowed)
+    # An infinite y allows everything.
+    close = g.Or(g.Equal(left, right), g.And(near, g.Not(g.IsInf(right))))
+    if equal_nan:
+        close = g.Or(close, g.And(g.IsNaN(left), g.IsNaN(right)))
+    return named(close, name)
 
 
 def isfinite(x: TensorLike, name: str | None = None) -> Variable:

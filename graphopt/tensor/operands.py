@@ -39,6 +39,11 @@ def as_variable(g: Tape, x: object) -> Variable:
     )
 
 
+def like(g: Tape, value: TensorLike, x: Variable) -> Variable:
+    """A value in the dtype of x."""
+    return cast_to(value, x.dtype) if isinstance(value, Variable) else g.const(value, x.dtype)
+
+
 def pair(type: str, x: object, y: object) -> tuple[Variable, Variable]:
     """Two operands in the dtype they meet in; ``type`` is the op that asks, for the error."""
     g = recorder(x, y)

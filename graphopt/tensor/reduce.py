@@ -11,8 +11,8 @@ from graphopt.ir.tape import Operand, Tape
 from graphopt.ir.types import FLOATS, DTypeLike, as_dtype
 from graphopt.ir.variable import Variable
 from graphopt.scoping import recorder
-from graphopt.tensor.logic import truth
-from graphopt.tensor.operands import Axes, TensorLike, as_variable, axes_of, named
+from graphopt.tensor.logic import isclose, truth
+from graphopt.tensor.operands import Axes, TensorLike, as_variable, axes_of, choice, named
 
 
 def all(
@@ -22,6 +22,18 @@ def all(
     g = recorder(x)
     found = _reduced(g, "ReduceMin", cast_to(truth(g, x), np.dtype("i4")), axis, keepdim)
     return named(cast_to(found, np.dtype("?")), name)
+
+
+def allclose(
+    x: TensorLike,
+    y: TensorLike,
+    rtol: float = 1e-5,
+    atol: float = 1e-8,
+    equal_nan: bool = False,
+    name: str | None = None,
+) -> Variable:
+    """Whether x and y are close everywhere; see isclose        x, y: broadcast   result: bool[]."""
+    return all(isclose(x, y, rtol, atol, equal_nan), name=name)
 
 
 def amax(
@@ -121,7 +133,9 @@ def norm(
     """
     g = recorder(x)
     x = as_variable(g, x)
-    power = 2.0 if p in (None, "fro") else float(p)
+    if isinstance(p, str):
+        choice("norm", "p", p, ["fro"])
+    power = 2.0 if p is None or isinstance(p, str) else float(p)
     if power == 2.0:
         return named(g.Sqrt(_reduced(g, "ReduceSum", g.Mul(x, x), axis, keepdim)), name)
     size = g.Abs(x)

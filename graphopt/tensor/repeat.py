@@ -96,9 +96,9 @@ def _check_repeats(x: Variable, axis: int, times: list[int]) -> None:
 
 def _each_repeated(g: Tape, x: Variable, times: int, axis: int) -> Variable:
     """x with every slice repeated equally often: a new dim behind ``axis``, merged into it."""
-    dims = [g.dim_of(x, k) for k in range(x.ndim)]
-    sizes = [*dims[: axis + 1], times, *dims[axis + 1 :]]
-    spread = g.Expand(g.Unsqueeze(x, [axis + 1]), g.dims(*sizes))
+    dims: list[Variable] = [g.dim_of(x, k) for k in range(x.ndim)]
+    sizes = g.dims(*dims[: axis + 1], times, *dims[axis + 1 :])
+    spread = g.Expand(g.Unsqueeze(x, [axis + 1]), sizes)
     known = x.shape[axis]
     dims[axis] = g.const([known * times]) if known != -1 else g.Mul(dims[axis], times)
     shape = x.tensor_type.shape or ()

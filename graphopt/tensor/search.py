@@ -24,6 +24,7 @@ from graphopt.tensor.operands import (
     need_rank,
     pair,
 )
+from graphopt.tensor.placement import index_along
 
 
 def argmax(
@@ -85,8 +86,10 @@ def _sorted(g: Tape, x: Variable, axis: int, descending: bool) -> tuple[Variable
     return typed(values, x), typed(indices, x)
 
 
-def gather(x: TensorLike, index: TensorLike, axis: int = 0, name: str | None = None) -> Variable:
-    """The slices of x at ``index`` along an axis        index: int[k] or int[k, 1].
+def gather(
+    x: TensorLike, index: TensorLike, axis: int | None = None, name: str | None = None
+) -> Variable:
+    """The slices of x at ``index`` along an axis, by default 0        index: int[k] or int[k, 1].
 
     >>> gather(x, [2, 0], axis=1)
     <Variable gather_0 : f32[N, 2]>
@@ -95,7 +98,7 @@ def gather(x: TensorLike, index: TensorLike, axis: int = 0, name: str | None = N
     x, at = as_variable(g, x), as_variable(g, index)
     need_rank(at, "gather: index", 0, 1, 2)
     at = g.Squeeze(at, [1]) if at.ndim == 2 else at
-    return named(g.Gather(x, at, axis=axis_of(x, axis)), name)
+    return named(g.Gather(x, at, axis=axis_of(x, 0 if axis is None else axis)), name)
 
 
 def gather_nd(x: TensorLike, index: TensorLike, name: str | None = None) -> Variable:
@@ -103,6 +106,19 @@ def gather_nd(x: TensorLike, index: TensorLike, name: str | None = None) -> Vari
     g = recorder(x, index)
     at = cast_to(as_variable(g, index), np.dtype("i8"))
     return named(g.GatherND(as_variable(g, x), at), name)
+
+
+def index_sample(x: TensorLike, index: TensorLike) -> Variable:
+    """y[i, j] = x[i, index[i, j]]        x: [n, m]   index: int[n, k]   result: [n, k].
+
+    >>> index_sample(x, [[0, 3], [2, 2]])
+    <Variable gatherelements_0 : f32[2, 2]>
+    """
+    g = recorder(x, index)
+    x, at = as_variable(g, x), as_variable(g, index)
+    need_rank(x, "index_sample", 2)
+    need_rank(at, "index_sample: index", 2)
+    return named(g.GatherElements(x, at, axis=1), None)
 
 
 def index_select(
@@ -131,27 +147,6 @@ def nonzero(x: TensorLike, as_tuple: bool = False) -> Variable | tuple[Variable,
     if not as_tuple:
         return found
     return tuple(g.Gather(found, [k], axis=1) for k in range(x.ndim))
-
-
-def scatter(
-    x: TensorLike,
-    index: TensorLike,
-    updates: TensorLike,
-    overwrite: bool = True,
-    name: str | None = None,
-) -> Variable:
-    """x with rows replaced by ``updates``, or by their sum where overwrite is False.
-
-    x: [n, *s]   index: int[k]   updates: [k, *s]
-    """
-    g = recorder(x, index, updates)
-    x, rows = as_variable(g, x), cast_to(as_variable(g, index), np.dtype("i8"))
-    new = as_variable(g, updates)
-    rows = g.Reshape(rows, [-1, 1])  # [k, 1]
-    if overwrite:
-        return named(g.ScatterND(x, rows, new), name)
-    bare = g.ScatterND(x, rows, g.zeros_like(new))
-    return named(g.ScatterND(bare, rows, new, reduction="add"), name)
 
 
 def slice(input: TensorLike, axes: Sequence[int], starts: Ints, ends: Ints) -> Variable:
@@ -192,11 +187,19 @@ def strided_slice(
     return named(g.Slice(x, first, last, at, step), name)
 
 
-def take_along_axis(arr: TensorLike, indices: TensorLike, axis: int) -> Variable:
-    """y[i, j] = arr[i, indices[i, j]] for axis 1        indices: arr's shape but for that axis."""
+def take_along_axis(
+    arr: TensorLike, indices: TensorLike, axis: int, broadcast: bool = True
+) -> Variable:
+    """y[i, j] = arr[i, indices[i, j]] for axis 1        indices: arr's shape but for that axis.
+
+    With ``broadcast`` dims of size 1 are repeated in either.
+    """
     g = recorder(arr, indices)
-    x = as_variable(g, arr)
-    return named(g.GatherElements(x, as_variable(g, indices), axis=axis_of(x, axis)), None)
+    x, index = as_variable(g, arr), as_variable(g, indices)
+    at = axis_of(x, axis)
+    if broadcast:
+        x, index = index_along(g, x, index, at), index_along(g, index, x, at)
+    return named(g.GatherElements(x, index, axis=at), None)
 
 
 def topk(

@@ -1,8 +1,13 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from graphopt.errors import ArgumentError, ShapeError
 from graphopt.nn import functional as F  # noqa: N812 - Paddle's habit
+from graphopt.passes.backward import gradients
+from graphopt.scoping import default_main_program
+from tests.ops.on_onnxruntime import evaluate
 from tests.tensor.recording import both, fed, run
 
 RNG = np.random.default_rng(0)
@@ -99,10 +104,36 @@ def test_conv2d_transpose_sizes():
     with pytest.raises(ArgumentError, match=r"output_size cannot be \[15, 10\]"):
         conv(X, output_size=[15, 10])
     x = fed("x", X, opened=True)
-    with pytest.raises(ArgumentError, match="known height and width"):
+    with pytest.raises(ArgumentError, match="known spatial dims"):
         F.conv2d_transpose(x, w, output_size=9)
     with pytest.raises(ArgumentError, match="'SAME' needs an input"):
         F.conv2d_transpose(x, w, padding="SAME")
+
+
+def test_conv_transposes_of_one_and_three_dims():
+    w = RNG.normal(size=(4, 3, 3, 2)).astype("f4")
+    options: Any = {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2}
+    flat = run(lambda x: F.conv2d_transpose(x, w, B, **options), X)
+    deep = run(
+        lambda x: F.conv3d_transpose(x, w[..., None], B, [2, 2, 1], [1, 1, 0], [1, 1, 0], groups=2),
+        X[..., None],
+    )
+    np.testing.assert_allclose(deep[..., 0], flat, rtol=1e-5, atol=1e-5)
+    line, kernel = X[:, :, :, :1], w[:, :, :, :1]
+    thin = run(lambda x: F.conv2d_transpose(x, kernel, B, [2, 1], [1, 0], [1, 0], groups=2), line)
+    found = run(lambda x: F.conv1d_transpose(x, kernel[..., 0], B, **options), line[..., 0])
+    np.testing.assert_allclose(found, thin[..., 0], rtol=1e-5, atol=1e-5)
+    last = run(
+        lambda x: F.conv1d_transpose(x, kernel[..., 0], B, **options, data_format="NLC"),
+        line[..., 0].swapaxes(1, 2),
+    )
+    np.testing.assert_allclose(last.swapaxes(1, 2), found, rtol=1e-5, atol=1e-5)
+    sized = run(
+        lambda x: F.conv1d_transpose(x, kernel[..., 0], stride=2, output_size=14), line[..., 0]
+    )
+    assert sized.shape == (2, 3, 14)
+    with pytest.raises(ArgumentError, match="conv1d_transpose takes a 3-D tensor"):
+        F.conv1d_transpose(fed("x", X), kernel[..., 0])
 
 
 def test_conv_errors():
@@ -169,7 +200,37 @@ def test_adaptive_pools():
     thirds = run(lambda x: F.adaptive_avg_pool1d(x, 3), X[:, :, 0])
     expected = np.stack([X[:, :, 0, a:b].mean(-1) for a, b in ((0, 2), (1, 4), (3, 5))], -1)
     np.testing.assert_allclose(thirds, expected, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ArgumentError, match="must divide the image"):
-        F.adaptive_max_pool2d(fed("x", X), 4)
     with pytest.raises(ArgumentError, match="needs known spatial dims"):
         F.adaptive_avg_pool2d(fed("y", X, opened=True), 2)
+
+
+def cells(size, count):
+    return [slice(k * size // count, -(-(k + 1) * size // count)) for k in range(count)]
+
+
+@pytest.mark.parametrize("sizes", [(4, 3), (5, 2), (6, 5), (1, 4), (7, 1)])
+def test_adaptive_maxima_of_uneven_cells(sizes):
+    expected = np.array([
+        [X[:, :, rows, columns].max((2, 3)) for columns in cells(5, sizes[1])]
+        for rows in cells(6, sizes[0])
+    ]).transpose(2, 3, 0, 1)  # fmt: skip
+    np.testing.assert_array_equal(run(lambda x: F.adaptive_max_pool2d(x, sizes), X), expected)
+    y, mask = run(lambda x: F.adaptive_max_pool2d(x, sizes, return_mask=True), X)
+    np.testing.assert_array_equal(y, expected)
+    found = np.take_along_axis(X.reshape(2, 4, -1), mask.reshape(2, 4, -1), 2)
+    np.testing.assert_array_equal(found.reshape(y.shape), expected)
+
+
+def test_adaptive_maxima_of_a_line():
+    line = X[:, :, 0]
+    expected = np.stack([line[:, :, a:b].max(-1) for a, b in ((0, 2), (1, 4), (3, 5))], -1)
+    np.testing.assert_array_equal(run(lambda x: F.adaptive_max_pool1d(x, 3), line), expected)
+    y, mask = run(lambda x: F.adaptive_max_pool1d(x, 3, return_mask=True), line)
+    np.testing.assert_array_equal(np.take_along_axis(line, mask, 2), y)
+
+
+def test_adaptive_maxima_take_the_first_of_equals():
+    x = fed("x", np.zeros((1, 1, 3, 3), "f4"))
+    [grad] = gradients([F.adaptive_max_pool2d(x, 2)], [x])
+    [found] = evaluate(default_main_program(), [grad], {"x": np.zeros((1, 1, 3, 3), "f4")})
+    np.testing.assert_array_equal(found[0, 0], [[1, 1, 0], [1, 1, 0], [0, 0, 0]])

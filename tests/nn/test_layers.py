@@ -43,6 +43,10 @@ NAMES = [
     (lambda: nn.LayerNorm(3), ["layer_norm_0.w_0", "layer_norm_0.b_0"]),
     (lambda: nn.GroupNorm(1, 3), ["group_norm_0.w_0", "group_norm_0.b_0"]),
     (lambda: nn.InstanceNorm2D(3), ["instance_norm2d_0.w_0", "instance_norm2d_0.b_0"]),
+    (lambda: nn.Conv1DTranspose(2, 3, 3), ["conv1d_transpose_0.w_0", "conv1d_transpose_0.b_0"]),
+    (lambda: nn.Conv3DTranspose(2, 3, 3), ["conv3d_transpose_0.w_0", "conv3d_transpose_0.b_0"]),
+    (lambda: nn.RMSNorm(3), ["rms_norm_0.w_0"]),
+    (lambda: nn.RMSNorm([2, 3], bias_attr=None), ["rms_norm_0.w_0", "rms_norm_0.b_0"]),
     (lambda: nn.PReLU(), ["p_re_lu_0.w_0"]),
     (lambda: nn.ReLU(), []),
 ]
@@ -127,6 +131,33 @@ def test_running_statistics_over_two_runs():
     np.testing.assert_allclose(found, (X - mean) / np.sqrt(var + 1e-5), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "dims"), [
+    (nn.InstanceNorm1D, 1), (nn.InstanceNorm2D, 2), (nn.InstanceNorm3D, 3),
+])  # fmt: skip
+def test_instance_norm(kind, dims):
+    x = np.random.default_rng(2).normal(size=(2, 3, 4, 3, 2)[: dims + 2]).astype("f4")
+    norm = kind(3)
+    y = norm(fed("x", x))
+    feeds = {p.name: np.full(3, 2.0, "f4") for p in norm.parameters()}
+    axes = tuple(range(2, x.ndim))
+    expected = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+    [found] = evaluate(default_main_program(), [y], feeds | {"x": x})
+    np.testing.assert_allclose(found, 2 * expected + 2, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ArgumentError, match=f"takes a {dims + 2}-D tensor"):
+        norm(fed("flat", X))
+
+
+def test_rms_norm():
+    norm = nn.RMSNorm(4, epsilon=1e-3, bias_attr=None)
+    y = norm(fed("x", X))
+    feeds = {p.name: np.arange(4, dtype="f4") for p in norm.parameters()}
+    expected = X / np.sqrt((X**2).mean(-1, keepdims=True) + 1e-3) * np.arange(4) + np.arange(4)
+    [found] = evaluate(default_main_program(), [y], feeds | {"x": X})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert first_values(norm)["weight"].tolist() == [1] * 4
+    assert repr(norm) == "RMSNorm(normalized_shape=[4], epsilon=0.001)"
+
+
 def test_global_statistics():
     norm = nn.BatchNorm2D(3, use_global_stats=True)
     y = norm(fed("x", IMAGE))
@@ -173,7 +204,34 @@ POOLS = [
 @pytest.mark.parametrize(("layer", "shape"), POOLS, ids=lambda v: type(v).__name__)
 def test_pool(layer, shape):
     assert layer(fed("x", IMAGE)).shape == shape
-    assert nn.MaxPool1D(3)(fed("line", IMAGE[:, :, 0])).shape == (2, 3, 2)
+
+
+LINE_POOLS = [
+    (nn.MaxPool1D(3), (2, 3, 2)),
+    (nn.AvgPool1D(2, stride=1, padding=1), (2, 3, 7)),
+    (nn.AdaptiveAvgPool1D(4), (2, 3, 4)),
+    (nn.AdaptiveMaxPool1D(4), (2, 3, 4)),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape"), LINE_POOLS, ids=lambda v: type(v).__name__)
+def test_pool_of_a_line(layer, shape):
+    assert layer(fed("line", IMAGE[:, :, 0])).shape == shape
+
+
+SIZES = [
+    (nn.Pad1D(1), IMAGE[:, :, 0], (2, 3, 8)),
+    (nn.Pad1D([1, 2], mode="reflect", data_format="NLC"), IMAGE[:, :, 0], (2, 6, 6)),
+    (nn.Pad2D([1, 0, 2, 0]), IMAGE, (2, 3, 8, 7)),
+    (nn.Pad3D(1, mode="replicate"), IMAGE[..., None], (2, 3, 8, 8, 3)),
+    (nn.Upsample(scale_factor=2), IMAGE, (2, 3, 12, 12)),
+    (nn.Upsample(size=[3, 9], mode="bilinear"), IMAGE, (2, 3, 3, 9)),
+]
+
+
+@pytest.mark.parametrize(("layer", "x", "shape"), SIZES, ids=lambda v: type(v).__name__)
+def test_paddings_and_sizes(layer, x, shape):
+    assert layer(fed("x", x)).shape == shape
 
 
 LOSSES = [
@@ -184,6 +242,11 @@ LOSSES = [
 @pytest.mark.parametrize("kind", LOSSES, ids=lambda k: k.__name__)
 def test_loss(kind):
     assert kind()(fed("x", X), fed("y", X)).shape == ()
+
+
+def test_margin_ranking_loss():
+    x = fed("x", X)
+    assert nn.MarginRankingLoss(0.5, "none")(x, x, 1.0).shape == (6, 4)
 
 
 def test_losses_of_classes():
@@ -197,7 +260,10 @@ def test_convolutions():
     assert nn.Conv2D(3, 6, 3, stride=2, padding="SAME", groups=3)(x).shape == (2, 6, 3, 3)
     assert nn.Conv2DTranspose(3, 2, 2, stride=2)(x).shape == (2, 2, 12, 12)
     assert nn.Conv2DTranspose(3, 2, 2, stride=2)(x, output_size=13).shape == (2, 2, 13, 13)
-    assert nn.Conv1D(3, 2, 3)(fed("line", IMAGE[:, :, 0])).shape == (2, 2, 4)
+    line = fed("line", IMAGE[:, :, 0])
+    assert nn.Conv1D(3, 2, 3)(line).shape == (2, 2, 4)
+    assert nn.Conv1DTranspose(3, 2, 2, stride=2, output_padding=1)(line).shape == (2, 2, 13)
+    assert nn.Conv3DTranspose(3, 2, 2)(fed("cube", IMAGE[..., None])).shape == (2, 2, 7, 7, 2)
     assert nn.Conv3D(3, 2, [3, 3, 1])(fed("deep", IMAGE[..., None])).shape == (2, 2, 4, 4, 1)
 
 

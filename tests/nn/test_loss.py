@@ -1,12 +1,15 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
-from graphopt.errors import ArgumentError, ShapeError
+from graphopt.errors import ArgumentError, ShapeError, StepError
 from graphopt.nn import functional as F  # noqa: N812 - Paddle's habit
 from graphopt.passes.backward import gradients
+from graphopt.runtime.executor import Executor
 from graphopt.scoping import default_main_program
 from tests.ops.on_onnxruntime import evaluate
-from tests.tensor.recording import both, fed, run
+from tests.tensor.recording import assert_gradient, both, fed, run
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 4)).astype("f4")
@@ -79,7 +82,67 @@ def test_label_smoothing():
     near(smoothed(reduction="none"), each)
     near(smoothed(ignore_index=1), each[Y != 1].mean())
     near(smoothed(IGNORED), each[IGNORED >= 0].sum() / 6)
-    near(smoothed(weight=WEIGHT), (WEIGHT[Y] * each).sum() / WEIGHT[Y].sum())
+    w = 0.8 * WEIGHT[Y] + 0.2 * WEIGHT.mean()
+    near(smoothed(weight=WEIGHT), (w * each).sum() / w.sum())
+    near(smoothed(weight=WEIGHT, reduction="sum"), (w * each).sum())
+    counts = Y != 1
+    near(smoothed(weight=WEIGHT, ignore_index=1), (w * each)[counts].sum() / w[counts].sum())
+    near(smoothed(Y.astype("i4")), each.mean())
+    found = run(
+        lambda x, y: F.cross_entropy(x, y, label_smoothing=0.2, use_softmax=False),
+        np.exp(LOG).astype("f4"),
+        Y,
+    )
+    near(found, each.mean())
+
+
+def test_label_smoothing_is_a_soft_label():
+    soft = (0.8 * np.eye(4)[Y] + 0.05).astype("f4")
+    for options in ({}, {"weight": WEIGHT}, {"reduction": "sum"}):
+        near(
+            loss(label_smoothing=0.2, **options),
+            run(lambda x, y, o=options: F.cross_entropy(x, y, soft_label=True, **o), X, soft),
+        )
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {}, {"ignore_index": 1}, {"weight": WEIGHT}, {"label_smoothing": 0.1}, {"ignore_index": -1},
+    {"weight": WEIGHT, "label_smoothing": 0.1, "reduction": "none"}, {"use_softmax": False},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=[" ".join(o) for o in OPTIONS])
+@pytest.mark.parametrize("bad", [-1, -4, -5, -100, -(2**30), 4, 5, 2**30])
+@pytest.mark.parametrize("dtype", ["i4", "i8"])
+def test_labels_that_are_no_classes_are_refused(options, bad, dtype):
+    y = Y.astype(dtype)
+    x = np.abs(X)
+    expected = loss(y, x, **options)
+    assert np.isfinite(expected).all()
+    y[2] = bad
+    if bad == options.get("ignore_index", -100):
+        assert np.isfinite(loss(y, x, **options)).all()
+        return
+    with pytest.raises(Exception, match=r"[Oo]ut of"):
+        run(lambda x, y: F.cross_entropy(x, y, **options), x, y)
+
+
+def test_a_run_with_a_label_that_is_no_class_is_a_step_error():
+    x, y = fed("x", X), fed("y", Y)
+    value = F.cross_entropy(x, y)
+    executor, wrong = Executor(), np.where(Y == 0, -1, Y)
+    with pytest.raises(StepError, match="GatherElements"):
+        executor.run(default_main_program(), feed={"x": X, "y": wrong}, fetch_list=[value])
+
+
+def test_gradients_of_classes():
+    for options in OPTIONS:
+        assert_gradient(lambda x, o=options: F.cross_entropy(x, Y, **o), np.abs(X) + 0.1)
+
+
+def test_weights_take_the_dtype_of_the_input():
+    near(run(lambda x: F.cross_entropy(x, Y, WEIGHT.tolist()), X.astype("f8")), loss(weight=WEIGHT))
+    near(loss(weight=WEIGHT.astype("f8")), loss(weight=WEIGHT))
 
 
 def test_class_axis():
@@ -125,7 +188,7 @@ def test_cross_entropy_errors():
 def test_smoothing_needs_the_number_of_classes():
     x = fed("x", X, opened=True)
     with pytest.raises(ShapeError, match="the number of classes"):
-        F.cross_entropy(x, fed("y", Y), label_smoothing=0.1)
+        F.cross_entropy(x, x, soft_label=True, label_smoothing=0.1)
     with pytest.raises(ShapeError, match="the number of classes"):
         F.label_smooth(x)
 
@@ -185,6 +248,27 @@ def test_distances():
     near(both(lambda x, y: F.smooth_l1_loss(x, y, "none", 0.5, False), X, X[::-1]), huber / 0.5)
     with pytest.raises(ArgumentError, match="delta must be positive"):
         F.smooth_l1_loss(fed("x", X), 0.0, delta=0)
+
+
+def test_margin_ranking_loss():
+    y = np.where(X > 0, 1, -1).astype("f4")
+    each = np.maximum(0, -y * (X - X[::-1]) + 0.3)
+    found = both(lambda x, z, y: F.margin_ranking_loss(x, z, y, 0.3, "none"), X, X[::-1], y)
+    near(found, each)
+    whole = both(lambda x: F.margin_ranking_loss(x, x[::-1], y.astype("i8")), X)
+    near(whole, np.maximum(0, -y * (X - X[::-1])).mean())
+    assert_gradient(lambda x, z: F.margin_ranking_loss(x, z, y, 0.3), X, X[::-1])
+
+
+@pytest.mark.parametrize("bad", [-1, -4, 4])
+def test_nll_loss_refuses_labels_that_are_no_classes(bad):
+    y = np.array([0, bad, 1, 1, 2, 3])
+    with pytest.raises(Exception, match=r"[Oo]ut of"):
+        run(F.nll_loss, X, y)
+    near(
+        run(lambda x, y: F.nll_loss(x, y, ignore_index=bad), LOG.astype("f4"), y),
+        np.delete(-LOG[np.arange(6), np.where(y == bad, 0, y)], 1).mean(),
+    )
 
 
 def test_nll_loss():

@@ -241,3 +241,36 @@ def test_adamw_factors_and_momentum_rescaling():
     scaled = Model(go.optimizer.Momentum(0.1, rescale_grad=0.5))
     half = Model(go.optimizer.Momentum(0.1))
     np.testing.assert_allclose(scaled.step(1.0), half.step(0.5), rtol=1e-6)
+
+
+def test_a_rate_set_after_cloning_holds_in_the_clone():
+    model = Model(go.optimizer.SGD(0.5))
+    clone = model.main.clone()
+    model.optimizer.set_lr(0.25)
+    before = held(model.scope, "w")
+    model.exe.run(clone, feed={"g": np.ones(3, "f4")}, scope=model.scope)
+    np.testing.assert_allclose(before - held(model.scope, "w"), 0.25, rtol=1e-5)
+
+
+def test_a_rate_that_the_user_puts_in_the_scope_is_kept():
+    model = Model(go.optimizer.SGD(0.5))
+    model.scope.put("learning_rate_0", np.array(0.125, "f4"))
+    before = held(model.scope, "w")
+    np.testing.assert_allclose(before - model.step(1.0), 0.125, rtol=1e-5)
+
+
+def test_minimizing_many_parameters_is_not_quadratic():
+    import time
+
+    def seconds(count):
+        main, startup = go.static.Program(), go.static.Program()
+        with go.static.program_guard(main, startup):
+            loss = go.sum(
+                go.stack([go.sum(go.create_parameter([1], "float32")) for _ in range(count)])
+            )
+            start = time.perf_counter()
+            go.optimizer.Adam(0.1).minimize(loss)
+        return time.perf_counter() - start
+
+    seconds(10)
+    assert seconds(800) < 10

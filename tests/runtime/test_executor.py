@@ -343,3 +343,56 @@ def test_a_buffer_the_user_gave_stays_alive_while_the_runtime_writes_to_it(model
         gc.collect()
         kept += [np.full((4, 1), 1e9, "f4") for _ in range(200)]  # takes any freed memory
         np.testing.assert_array_equal(twin.state(), model.state(), err_msg=f"step {step}")
+
+
+def test_a_persistable_variable_can_be_fed(model):
+    before = model.state()
+    w = np.full((4, 1), 2.0, "f4")
+    (pred,) = model.exe.run(
+        model.main.clone(for_test=True),
+        feed={"x": model.feed["x"], "w": w},
+        fetch_list=[model.pred],
+        scope=model.scope,
+    )
+    np.testing.assert_allclose(pred, model.feed["x"] @ w, rtol=1e-5)
+    np.testing.assert_array_equal(model.state(), before)
+
+
+def test_one_pair_updates_nothing(model):
+    before = model.state()
+    assert len(model.run(model.result[1][0])) == 2
+    np.testing.assert_array_equal(model.state(), before)
+
+
+def test_constants_of_programs_are_not_mixed_up():
+    programs, constants = [], []
+    for value in (7.0, 9.0):
+        main = go.static.Program()
+        with go.static.program_guard(main):
+            constants.append(go.full([1], value))
+            go.static.data("x", [1]) + 1.0
+        programs.append(main)
+    exe = go.static.Executor()
+    with pytest.raises(errors.UnknownVariableError, match="another Program"):
+        exe.run(programs[1], fetch_list=[constants[0]])
+    assert exe.run(programs[1], fetch_list=[constants[1]])[0] == 9.0
+    clone = programs[0].clone()
+    assert exe.run(clone, fetch_list=[constants[0]])[0] == 7.0
+
+
+def test_compiled_programs_are_bounded(model):
+    from graphopt.runtime.executor import MAX_COMPILED
+
+    for count in range(1, MAX_COMPILED + 10):
+        model.run([model.loss] * count)
+    assert len(model.exe._cache[model.main]) == MAX_COMPILED
+
+
+def test_a_program_with_a_schedule_is_not_kept_alive():
+    model = Regression(go.optimizer.SGD(go.optimizer.lr.StepDecay(0.1, step_size=2))).start()
+    model.run()
+    watched, exe = weakref.ref(model.main), model.exe
+    del model
+    gc.collect()
+    assert exe is not None
+    assert watched() is None

@@ -101,10 +101,34 @@ def test_convolutions():
         ("conv2d_transpose_0.w_0", (4, 6, 2, 2)),
         ("conv2d_transpose_0.b_0", (6,)),
     ]
+    cube = fed("cube", IMAGE[:, :, None])
+    assert nn.conv3d(cube, 6, [1, 3, 3], padding=[0, 1, 1], groups=2).shape == (2, 6, 1, 5, 5)
+    assert nn.conv3d_transpose(cube, 6, filter_size=2, stride=2, act="relu").shape[2:] == (
+        2,
+        10,
+        10,
+    )
+    parameters = default_main_program().all_parameters()
+    assert [(p.name, p.shape) for p in parameters[-4:]] == [
+        ("conv3d_0.w_0", (6, 2, 1, 3, 3)),
+        ("conv3d_0.b_0", (6,)),
+        ("conv3d_transpose_0.w_0", (4, 6, 2, 2, 2)),
+        ("conv3d_transpose_0.b_0", (6,)),
+    ]
     with pytest.raises(ArgumentError, match="needs filter_size"):
         nn.conv2d_transpose(x, 6)
     with pytest.raises(ArgumentError, match="3 groups do not divide"):
         nn.conv2d(x, 6, 3, groups=3)
+
+
+def test_conv3d():
+    cube = RNG.normal(size=(2, 4, 3, 3, 3)).astype("f4")
+    y = nn.conv3d(fed("x", cube), 2, 3, act="tanh", name="deep")
+    found, p = values(y, x=cube)
+    assert names() == ["deep.w_0", "deep.b_0"]
+    assert y.name == "deep"
+    expected = np.einsum("ncdhw,ocdhw->no", cube, p["deep.w_0"]) + p["deep.b_0"]
+    np.testing.assert_allclose(found.reshape(2, 2), np.tanh(expected), rtol=1e-4, atol=1e-5)
 
 
 def normalized(x, axes):
@@ -149,7 +173,23 @@ def test_other_norms():
     np.testing.assert_allclose(
         found, normalized(IMAGE, (2, 3)) * scale + shift, rtol=1e-3, atol=1e-4
     )
-    assert z.shape == IMAGE.shape
+    found, p = values(z, x=IMAGE)
+    scale, shift = (p[f"group_norm_0.{k}"][:, None, None] for k in ("w_0", "b_0"))
+    halves = normalized(IMAGE.reshape(2, 2, -1), -1).reshape(IMAGE.shape)
+    np.testing.assert_allclose(found, halves * scale + shift, rtol=1e-4, atol=1e-5)
+
+
+def test_norms_without_parameters():
+    x = fed("x", IMAGE)
+    y = nn.group_norm(x, 4, param_attr=False, bias_attr=False, act="relu")
+    z = nn.layer_norm(x, scale=False, shift=False)
+    u = nn.instance_norm(x, param_attr=False, bias_attr=False)
+    assert names() == []
+    expected = normalized(IMAGE, (2, 3))
+    found = evaluate(default_main_program(), [y, z, u], {"x": IMAGE})
+    np.testing.assert_allclose(found[0], np.maximum(expected, 0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[1], normalized(IMAGE, (1, 2, 3)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[2], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

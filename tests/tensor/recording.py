@@ -5,12 +5,15 @@ import numpy as np
 from graphopt.ir.program import Program
 from graphopt.ir.variable import Variable
 from graphopt.scoping import default_main_program, program_guard
+from tests.ops import harness
 from tests.ops.on_onnxruntime import evaluate
+from tests.ops.test_gradients import check
 
 
 def fed(name, value, *, opened=False) -> Variable:
-    """A fed variable of the default main Program; ``opened`` hides its dims."""
-    shape = [None] * value.ndim if opened else value.shape
+    """A fed variable of the default main Program; ``opened`` hides its dims, or those it lists."""
+    hidden = range(value.ndim) if opened is True else opened or ()
+    shape = [None if k in hidden else d for k, d in enumerate(value.shape)]
     variable = default_main_program().global_block().create_var(name, shape, value.dtype)
     variable.is_data = True
     return variable
@@ -43,3 +46,22 @@ def both(function, *arrays):
 
 def as_list(found):
     return found if isinstance(found, list) else [found]
+
+
+def assert_gradient(function, *arrays, dims=(False, True)):
+    """The gradients of a function of float arrays meet central differences, with open dims too."""
+    for opened in dims:
+        rng = np.random.default_rng(7)
+        with program_guard(Program(), Program()):
+            program = default_main_program()
+            feeds = {f"v{k}": np.asarray(a, np.float64) for k, a in enumerate(arrays)}
+            wrt = [fed(name, value, opened=opened) for name, value in feeds.items()]
+            result = function(*wrt)
+            results = [result] if isinstance(result, Variable) else list(result)
+            values, _ = harness.evaluate(program, results, feeds)
+            g = program.recorder()
+            parts = [
+                g.ReduceSum(g.Mul(r, g.const(rng.normal(size=v.shape))), keepdims=0)
+                for r, v in zip(results, values, strict=True)
+            ]
+            assert check(program, g.Sum(*parts), wrt, feeds, rng)

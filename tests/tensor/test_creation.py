@@ -32,6 +32,8 @@ LIKE = [
     (lambda x: tn.zeros(tn.shape(x)), np.zeros_like(X)),
     (lambda x: tn.full([2], x[0, 1]), np.ones(2, np.float32)),
     (lambda x: tn.arange(tn.shape(x)[0]), np.arange(3)),
+    (lambda x: tn.linspace(x[0, 1], x[1, 0], 4), np.linspace(1, 4, 4, dtype=np.float32)),
+    (lambda x: tn.linspace(x[0, 1], 2.0, 1), np.ones(1, np.float32)),
     (tn.assign, X),
     (tn.tril, np.tril(X)),
     (lambda x: tn.triu(x, 1), np.triu(X, 1)),

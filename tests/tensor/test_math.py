@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from graphopt import tensor as tn
 from graphopt.errors import ArgumentError, ArgumentTypeError, DTypeError
 from graphopt.ir.program import Program
-from tests.tensor.recording import both, fed, run
+from tests.tensor.recording import assert_gradient, both, fed, run
 
 X = np.array([[0.3, -1.2, 0.0], [2.5, -0.4, 0.9]], np.float32)
 POSITIVE = np.abs(X) + np.float32(0.25)
@@ -38,6 +39,7 @@ UNARY = [
     (tn.square, np.square, X),
     (tn.tan, np.tan, X),
     (tn.tanh, np.tanh, X),
+    (tn.trunc, np.trunc, X),
     (tn.erf, np.vectorize(math.erf), X),
     (tn.isfinite, np.isfinite, X),
     (tn.isnan, np.isnan, X),
@@ -135,11 +137,56 @@ def test_clip_with_variables():
     )
 
 
-def test_cumsum():
-    np.testing.assert_allclose(both(tn.cumsum, X), X.cumsum(), rtol=1e-6)
-    np.testing.assert_allclose(
-        both(lambda x: tn.cumsum(x, -1, dtype="float64"), X), X.cumsum(1), rtol=1e-6
-    )
+NEAR_ZERO = np.concatenate([
+    sign * 10.0 ** -np.arange(0.1, 18, 0.1) for sign in (1, -1)
+] + [np.linspace(-0.99, 20, 2001)])  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(("function", "expected"), [(tn.expm1, np.expm1), (tn.log1p, np.log1p)])
+def test_near_zero(function, expected, dtype):
+    x = NEAR_ZERO.astype(dtype)
+    wanted = expected(x.astype(np.longdouble))
+    np.testing.assert_allclose(both(function, x), wanted, rtol=2 * np.finfo(dtype).eps)
+
+
+def test_far_from_zero():
+    x = np.array([np.inf, -np.inf, np.nan, -1.0, 80.0, 1e30, -200.0], "f4")
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(run(tn.expm1, x), np.expm1(x), rtol=1e-6)
+        np.testing.assert_allclose(run(tn.log1p, x), np.log1p(x), rtol=1e-6)
+
+
+def test_gradients_of_compositions():
+    x, y = X.astype("f8") + 0.05, np.array([[0.3, 2.0, -0.7], [-3.0, -0.2, 0.4]])
+    assert_gradient(tn.expm1, x)
+    assert_gradient(tn.log1p, np.abs(x) - 0.5)
+    assert_gradient(tn.atan2, x, y)
+
+
+def test_atan2_on_the_axes():
+    up = np.array([0.0, 0.0, 1.0, -1.0, 0.0, 1.0, -1.0, -1.0], "f4")
+    right = np.array([0.0, 1.0, 0.0, 0.0, -1.0, -1.0, 1.0, -1.0], "f4")
+    np.testing.assert_allclose(both(tn.atan2, up, right), np.arctan2(up, right), rtol=1e-6)
+    np.testing.assert_allclose(run(tn.atan2, X, right[:3]), np.arctan2(X, right[:3]), rtol=1e-6)
+    np.testing.assert_allclose(both(lambda x: tn.atan2(x, -0.4), X), np.arctan2(X, -0.4), rtol=1e-6)
+
+
+def test_isclose():
+    x = np.array([1.0, 1.0, np.inf, np.inf, 1.0, np.nan, np.inf], "f4")
+    y = np.array([1.001, 1.1, np.inf, -np.inf, np.inf, np.nan, np.nan], "f4")
+    options: Any
+    for options in ({}, {"rtol": 0.01}, {"atol": 0.2, "equal_nan": True}):
+        found = both(lambda x, y, o=options: tn.isclose(x, y, **o), x, y)
+        np.testing.assert_array_equal(found, np.isclose(x, y, **options))
+    assert both(lambda x: tn.allclose(x, x), X)
+    assert not both(lambda x: tn.allclose(x, x + 0.1), X)
+
+
+def test_round_to_decimals():
+    x = np.array([1.234, -0.456, 25.0], "f4")
+    np.testing.assert_allclose(both(lambda x: tn.round(x, 1), x), np.round(x, 1), rtol=1e-6)
+    np.testing.assert_allclose(both(lambda x: tn.round(x, -1), x), np.round(x, -1), rtol=1e-6)
 
 
 def test_scale():

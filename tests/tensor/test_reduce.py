@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from graphopt import tensor as tn
-from tests.tensor.recording import both
+from graphopt.errors import ArgumentError
+from tests.tensor.recording import both, fed
 
 X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
 N = np.array([[1, 2, 4], [5, -7, 3]])
@@ -33,6 +34,11 @@ def test_norm(p):
     found = both(lambda x: tn.norm(x, p, axis=1), X)
     np.testing.assert_allclose(found, np.linalg.norm(X, order, axis=1), rtol=1e-5)
     assert both(lambda x: tn.norm(x, p), X).shape == ()
+
+
+def test_norms_without_a_name():
+    with pytest.raises(ArgumentError, match="p cannot be 'nuc'"):
+        tn.norm(fed("x", X), "nuc")
 
 
 def test_integers():

@@ -27,6 +27,12 @@ from graphopt.nn.functional.activation import (
     tanhshrink,
     thresholded_relu,
 )
+from graphopt.nn.functional.adaptive import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+)
 from graphopt.nn.functional.attention import scaled_dot_product_attention
 from graphopt.nn.functional.common import (
     cosine_similarity,
@@ -36,7 +42,14 @@ from graphopt.nn.functional.common import (
     pad,
     upsample,
 )
-from graphopt.nn.functional.conv import conv1d, conv2d, conv2d_transpose, conv3d
+from graphopt.nn.functional.conv import (
+    conv1d,
+    conv1d_transpose,
+    conv2d,
+    conv2d_transpose,
+    conv3d,
+    conv3d_transpose,
+)
 from graphopt.nn.functional.cross_entropy import cross_entropy, softmax_with_cross_entropy
 from graphopt.nn.functional.input import embedding, one_hot
 from graphopt.nn.functional.loss import (
@@ -45,26 +58,27 @@ from graphopt.nn.functional.loss import (
     kl_div,
     l1_loss,
     label_smooth,
+    margin_ranking_loss,
     mse_loss,
     nll_loss,
     smooth_l1_loss,
     square_error_cost,
 )
-from graphopt.nn.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, normalize
-from graphopt.nn.functional.pooling import (
-    adaptive_avg_pool1d,
-    adaptive_avg_pool2d,
-    adaptive_max_pool2d,
-    avg_pool1d,
-    avg_pool2d,
-    max_pool1d,
-    max_pool2d,
+from graphopt.nn.functional.norm import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    normalize,
+    rms_norm,
 )
+from graphopt.nn.functional.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from graphopt.tensor.math import tanh
 
 __all__ = [
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "avg_pool1d",
     "avg_pool2d",
@@ -73,9 +87,11 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "celu",
     "conv1d",
+    "conv1d_transpose",
     "conv2d",
     "conv2d_transpose",
     "conv3d",
+    "conv3d_transpose",
     "cosine_similarity",
     "cross_entropy",
     "dropout",
@@ -98,6 +114,7 @@ __all__ = [
     "linear",
     "log_sigmoid",
     "log_softmax",
+    "margin_ranking_loss",
     "max_pool1d",
     "max_pool2d",
     "mish",
@@ -109,6 +126,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "scaled_dot_product_attention",
     "selu",
     "sigmoid",

@@ -11,7 +11,7 @@ from graphopt.errors import ArgumentError
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
-from graphopt.scoping import next_seed, recorder
+from graphopt.scoping import recorder
 from graphopt.tensor.operands import (
     Axes,
     TensorLike,
@@ -22,6 +22,7 @@ from graphopt.tensor.operands import (
     named,
     pair,
 )
+from graphopt.tensor.random import stream_seed
 from graphopt.tensor.reduce import norm
 
 
@@ -67,15 +68,13 @@ def dropout(
 
 def _dropped(g: Tape, x: Variable, p: float, axis: Axes) -> Variable:
     axes = axes_of(x, axis)
-    ratio, training, seed = g.const(p, x.dtype), np.array(True), int(next_seed(g.program))
+    ratio, training, seed = g.const(p, x.dtype), np.array(True), stream_seed(g.program)
     if axes is None:
         y: Variable = g.Dropout(x, ratio, training, seed=seed)
         return y
     dims = [g.dim_of(x, k) if k in axes else [1] for k in range(x.ndim)]
     ones = g.Expand(g.const(1.0, x.dtype), g.Concat(*dims, axis=0))  # 1 in the shared dims
-    # Reading the mask keeps onnxruntime's EliminateDropout away: no gradient reads it here.
-    kept, mask = g.emit("Dropout", ones, ratio, training, outputs=2, seed=seed)
-    return g.Mul(x, g.Where(mask, kept, g.const(0.0, x.dtype)))
+    return g.Mul(x, g.Dropout(ones, ratio, training, seed=seed))
 
 
 def interpolate(

@@ -123,7 +123,7 @@ def _check_channels(function: str, x: Variable, w: Variable, groups: int) -> Non
         )
 
 
-def conv2d_transpose(
+def conv1d_transpose(
     x: TensorLike,
     weight: TensorLike,
     bias: TensorLike | None = None,
@@ -132,37 +132,110 @@ def conv2d_transpose(
     output_padding: IntOrInts = 0,
     groups: int = 1,
     dilation: IntOrInts = 1,
-    data_format: str = "NCHW",
     output_size: IntOrInts | None = None,
+    data_format: str = "NCL",
+    name: str | None = None,
+) -> Variable:
+    """The transpose of conv1d, plus bias; see conv2d_transpose.
+
+    x: [n, c, l]   weight: [c, o / groups, k]   bias: [o]
+    """
+    y = _conv_transpose(
+        "conv1d_transpose", 1, x, weight, bias, stride, padding, output_padding, groups, dilation,
+        output_size, data_format,
+    )  # fmt: skip
+    return named(y, name)
+
+
+def conv2d_transpose(
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
+    stride: IntOrInts = 1,
+    padding: Padding = 0,
+    output_padding: IntOrInts = 0,
+    dilation: IntOrInts = 1,
+    groups: int = 1,
+    output_size: IntOrInts | None = None,
+    data_format: str = "NCHW",
     name: str | None = None,
 ) -> Variable:
     """The transpose of conv2d: what its gradient with respect to x does, plus bias.
 
     x: [n, c, h, w]   weight: [c, o / groups, kh, kw]   bias: [o]   result: [n, o, h', w']
-    with h' = (h - 1) stride - padding + dilation (kh - 1) + 1 + output_padding.
+    with h' = (h - 1) stride - padding + dilation (kh - 1) + 1 + output_padding, or output_size.
+
+    >>> w = image.program.global_block().create_var("w", [3, 16, 2, 2])
+    >>> conv2d_transpose(image, w, stride=2)
+    <Variable convtranspose_0 : f32[N, 16, 16, 16]>
     """
-    function = "conv2d_transpose"
+    y = _conv_transpose(
+        "conv2d_transpose", 2, x, weight, bias, stride, padding, output_padding, groups, dilation,
+        output_size, data_format,
+    )  # fmt: skip
+    return named(y, name)
+
+
+def conv3d_transpose(
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
+    stride: IntOrInts = 1,
+    padding: Padding = 0,
+    output_padding: IntOrInts = 0,
+    groups: int = 1,
+    dilation: IntOrInts = 1,
+    output_size: IntOrInts | None = None,
+    data_format: str = "NCDHW",
+    name: str | None = None,
+) -> Variable:
+    """The transpose of conv3d, plus bias; see conv2d_transpose.
+
+    x: [n, c, d, h, w]   weight: [c, o / groups, kd, kh, kw]   bias: [o]
+    """
+    y = _conv_transpose(
+        "conv3d_transpose", 3, x, weight, bias, stride, padding, output_padding, groups, dilation,
+        output_size, data_format,
+    )  # fmt: skip
+    return named(y, name)
+
+
+def _conv_transpose(
+    function: str,
+    n: int,
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None,
+    stride: IntOrInts,
+    padding: Padding,
+    output_padding: IntOrInts,
+    groups: int,
+    dilation: IntOrInts,
+    output_size: IntOrInts | None,
+    data_format: str,
+) -> Variable:
     g = recorder(x, weight, bias)
     x, w = as_variable(g, x), as_variable(g, weight)
-    layout = Layout.of(function, x, 2, data_format)
+    layout = Layout.of(function, x, n, data_format)
+    need_rank(w, f"{function}: weight", n + 2)
     x = layout.first(g, x)
     window = Window(
         kernel=w.shape[2:],
-        stride=spatial(function, "stride", stride, 2),
-        dilation=spatial(function, "dilation", dilation, 2),
+        stride=spatial(function, "stride", stride, n),
+        dilation=spatial(function, "dilation", dilation, n),
     )
     pads, auto_pad = window.pads(function, padding, x, layout)
     if auto_pad != "NOTSET":
         raise ArgumentError(
-            "conv2d_transpose: 'SAME' needs an input of known height and width",
+            f"{function}: 'SAME' needs an input of known spatial dims",
             operands=[(x.name, x.tensor_type)],
             where=here(),
             fix="give the padding as ints",
         )
-    extra = spatial(function, "output_padding", output_padding, 2)
+    extra = spatial(function, "output_padding", output_padding, n)
     if output_size is not None:
-        wanted = spatial(function, "output_size", output_size, 2)
-        extra = _extra(window, pads, x, wanted)
+        wanted = spatial(function, "output_size", output_size, n)
+        extra = _extra(function, window, pads, x, wanted)
     b = None if bias is None else g.Reshape(as_variable(g, bias), [-1])
     y = g.ConvTranspose(
         x,
@@ -175,20 +248,23 @@ def conv2d_transpose(
         pads=pads,
         output_padding=extra,
     )
-    return named(layout.back(g, y), name)
+    return layout.back(g, y)
 
 
-def _extra(window: Window, pads: list[int], x: Variable, wanted: list[int]) -> list[int]:
+def _extra(
+    function: str, window: Window, pads: list[int], x: Variable, wanted: list[int]
+) -> list[int]:
     """The output padding that gives the wanted size."""
     if -1 in x.shape[2:]:
         raise ArgumentError(
-            "conv2d_transpose: output_size needs an input of known height and width",
+            f"{function}: output_size needs an input of known spatial dims",
             operands=[(x.name, x.tensor_type)],
             where=here(),
             fix="give output_padding",
         )
+    n = len(wanted)
     least = [
-        (size - 1) * s - pads[k] - pads[k + 2] + d * (kernel - 1) + 1
+        (size - 1) * s - pads[k] - pads[k + n] + d * (kernel - 1) + 1
         for k, (size, kernel, s, d) in enumerate(
             zip(x.shape[2:], window.kernel, window.stride, window.dilation, strict=True)
         )
@@ -196,7 +272,7 @@ def _extra(window: Window, pads: list[int], x: Variable, wanted: list[int]) -> l
     extra = [w - size for w, size in zip(wanted, least, strict=True)]
     if any(not 0 <= e < s for e, s in zip(extra, window.stride, strict=True)):
         raise ArgumentError(
-            f"conv2d_transpose: output_size cannot be {wanted}",
+            f"{function}: output_size cannot be {wanted}",
             operands=[(x.name, x.tensor_type)],
             where=here(),
             fix=f"use sizes from {least}, below that plus the stride",

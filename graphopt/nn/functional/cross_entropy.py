@@ -12,11 +12,11 @@ from graphopt.ir.arithmetic import cast_to
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
-from graphopt.nn.functional.loss import REDUCTIONS, known_classes
+from graphopt.nn.functional.loss import REDUCTIONS, checkable, known_classes
 from graphopt.scoping import recorder
 from graphopt.tensor.manipulation import reshape
 from graphopt.tensor.math import stopped
-from graphopt.tensor.operands import TensorLike, as_variable, axis_of, choice, named
+from graphopt.tensor.operands import TensorLike, as_variable, axis_of, choice, like, named
 
 
 def cross_entropy(
@@ -38,7 +38,9 @@ def cross_entropy(
 
     The mean divides by the weights of the labels that count. Without weights it divides by the
     number of labels that count if ignore_index >= 0, else by the number of all labels. With
-    use_softmax=False the input is probabilities. The label gets no gradient.
+    use_softmax=False the input is probabilities. The label gets no gradient. A label that is
+    neither a class nor ignore_index is an error when it runs. label_smoothing e makes a label y
+    the probabilities (1 - e) [k = y] + e / c of the classes k.
 
     >>> cross_entropy(x, label)
     <Variable reducemean_0 : f32[]>
@@ -56,12 +58,12 @@ def cross_entropy(
     x, y = as_variable(g, input), as_variable(g, label)
     if x.ndim == 0:
         raise ShapeError("cross_entropy: the input has no class axis", where=here())
-    w = None if weight is None else as_variable(g, weight)
+    w = None if weight is None else like(g, weight, x)
     loss = _CrossEntropy(g, x, y, w, axis_of(x, axis), ignore_index, reduction, use_softmax)
     if soft_label:
         return named(loss.soft(loss.smooth(stopped(y), label_smoothing)), name)
     loss.check_label()
-    return named(loss.smoothed(label_smoothing) if label_smoothing else loss.hard(), name)
+    return named(loss.hard(label_smoothing), name)
 
 
 @dataclass
@@ -76,6 +78,7 @@ class _CrossEntropy:
     ignore: int
     reduction: str
     use_softmax: bool
+    ignore_code: int = -1  # what ignored labels are where labels are checkable
 
     def check_label(self) -> None:
         x, y = self.x, self.label
@@ -109,28 +112,43 @@ class _CrossEntropy:
         squeezed: Variable = self.g.Squeeze(y, [self.axis]) if self.is_column else y
         return squeezed
 
-    def hard(self) -> Variable:
+    def hard(self, smoothing: float) -> Variable:
         """Labels are classes."""
-        labels = self.classes()
-        return self.reduced(self.each(labels), labels)
+        labels, self.ignore_code = checkable(self.g, self.classes(), self.ignore)
+        return self.reduced(self.each(labels, smoothing), labels, smoothing)
 
-    def each(self, labels: Variable) -> Variable:
+    def each(self, labels: Variable, smoothing: float) -> Variable:
         """The weighted loss of each sample, 0 where ignored: [*n]."""
         g, x, flat = self.g, self.x, labels
         if self.axis != 1 or x.ndim < 2:  # ONNX has the classes in dim 1
             x = self.classes_last(x)
             x = x if x.ndim == 2 else reshape(x, [-1, self.depth(x)])  # [n, c]
             flat = labels if labels.ndim == 1 else g.Reshape(labels, [-1])  # [n]
-        x = x if self.use_softmax else g.Log(x)
-        loss: Variable = g.emit(
+        loss = self.smoothed(x, flat, smoothing) if smoothing else self.picked(x, flat, self.weight)
+        return loss if flat is labels else g.reshape_like(loss, labels)
+
+    def picked(self, x: Variable, labels: Variable, weight: Variable | None) -> Variable:
+        """-weight[y] log p[y], 0 where ignored: [*n]."""
+        loss: Variable = self.g.emit(
             "SoftmaxCrossEntropyLoss" if self.use_softmax else "NegativeLogLikelihoodLoss",
-            x,
-            flat,
-            self.weight,
-            ignore_index=self.ignore,
+            x if self.use_softmax else self.g.Log(x),
+            labels,
+            weight,
+            ignore_index=self.ignore_code,
             reduction="none",
         )
-        return loss if flat is labels else g.reshape_like(loss, labels)
+        return loss
+
+    def smoothed(self, x: Variable, labels: Variable, smoothing: float) -> Variable:
+        """(1 - e) times the loss of y plus e times the mean over the classes, weighted: [*n]."""
+        g, dtype = self.g, self.x.dtype
+        hit = self.picked(x, labels, None)
+        log = g.LogSoftmax(x, axis=1) if self.use_softmax else g.Log(x)  # [n, c, *d]
+        spread = g.Mul(g.ReduceMean(log, [1], keepdims=0), g.const(-smoothing, dtype))
+        loss = g.Add(g.Mul(hit, g.const(1 - smoothing, dtype)), spread)
+        if self.weight is not None:
+            return g.Mul(loss, self.weights(labels, smoothing))
+        return g.Where(self.ignored(labels), g.const(0.0, dtype), loss)
 
     def depth(self, x: Variable) -> int | Variable:
         """The number of classes, which are in x's last dim."""
@@ -146,7 +164,7 @@ class _CrossEntropy:
         moved: Variable = self.g.Transpose(x, perm=[*perm, self.axis])
         return moved
 
-    def reduced(self, loss: Variable, labels: Variable) -> Variable:
+    def reduced(self, loss: Variable, labels: Variable, smoothing: float) -> Variable:
         """The reduction of a loss per sample, ignored ones being 0."""
         g = self.g
         if self.reduction == "none":
@@ -155,17 +173,29 @@ class _CrossEntropy:
             return g.ReduceSum(loss, keepdims=0)
         if self.weight is None and self.ignore < 0:
             return g.ReduceMean(loss, keepdims=0)
-        return self.over(g.ReduceSum(loss, keepdims=0), self.counted(labels))
-
-    def counted(self, labels: Variable) -> Variable:
-        """The summed weights, or the number, of the labels that are not ignored: []."""
-        g, dtype = self.g, self.x.dtype
-        counts = g.Not(g.Equal(labels, g.const(self.ignore, labels.dtype)))
         if self.weight is None:
-            return g.ReduceSum(g.cast(counts, dtype), keepdims=0)
-        classes = g.Where(counts, labels, g.const(0, labels.dtype))
-        weights = g.Where(counts, g.Gather(self.weight, classes), g.const(0.0, dtype))
-        return g.ReduceSum(weights, keepdims=0)
+            counts = g.cast(g.Not(self.ignored(labels)), self.x.dtype)
+        else:
+            counts = self.weights(labels, smoothing)
+        return self.over(g.ReduceSum(loss, keepdims=0), g.ReduceSum(counts, keepdims=0))
+
+    def ignored(self, labels: Variable) -> Variable:
+        """Where labels do not count: bool[*n]."""
+        found: Variable = self.g.Equal(labels, self.g.const(self.ignore_code, labels.dtype))
+        return found
+
+    def weights(self, labels: Variable, smoothing: float) -> Variable:
+        """The weight of each label's probabilities, 0 where it is ignored: [*n]."""
+        g, dtype = self.g, self.x.dtype
+        assert self.weight is not None
+        ignored = self.ignored(labels)
+        own = g.Gather(self.weight, g.Where(ignored, g.const(0, labels.dtype), labels))
+        if smoothing:
+            mean = g.ReduceMean(self.weight, keepdims=0)
+            own = g.Add(
+                g.Mul(own, g.const(1 - smoothing, dtype)), g.Mul(mean, g.const(smoothing, dtype))
+            )
+        return g.Where(ignored, g.const(0.0, dtype), own)
 
     def over(self, total: Variable, count: Variable) -> Variable:
         """total / count, and total (which is 0) where count is 0."""
@@ -180,20 +210,6 @@ class _CrossEntropy:
         c = known_classes(self.x, self.axis)
         g, dtype = self.g, self.x.dtype
         return g.Add(g.Mul(y, g.const(1 - epsilon, dtype)), g.const(epsilon / c, dtype))
-
-    def smoothed(self, epsilon: float) -> Variable:
-        """Labels are classes, made probabilities that are not quite 0 and 1."""
-        g, dtype = self.g, self.x.dtype
-        labels = self.classes()
-        counts = g.Not(g.Equal(labels, g.const(self.ignore, labels.dtype)))
-        classes = g.Where(counts, labels, g.const(0, labels.dtype))
-        depth = np.array(known_classes(self.x, self.axis))
-        values = g.const(np.array([0.0, 1.0]), dtype)
-        hot = g.OneHot(classes, depth, values, axis=self.axis)
-        loss = g.Squeeze(self.of_probabilities(self.smooth(hot, epsilon)), [self.axis])
-        if self.weight is not None:
-            loss = g.Mul(loss, g.Gather(self.weight, classes))
-        return self.reduced(g.Where(counts, loss, g.const(0.0, dtype)), labels)
 
     def of_probabilities(self, y: Variable) -> Variable:
         """-sum(y log p) with 1 on the class axis."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from graphopt.errors import ArgumentError, ShapeError
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
 from graphopt.scoping import recorder
-from graphopt.tensor.operands import TensorLike, as_variable, choice, named, pair
+from graphopt.tensor.operands import TensorLike, as_variable, choice, like, named, pair
 
 REDUCTIONS = ["mean", "sum", "none"]
 
@@ -37,8 +39,7 @@ def _safe_log(g: Tape, x: Variable) -> Variable:
 
 
 def _weighted(g: Tape, loss: Variable, weight: TensorLike | None) -> Variable:
-    product: Variable = loss if weight is None else g.Mul(loss, as_variable(g, weight))
-    return product
+    return loss if weight is None else g.Mul(loss, like(g, weight, loss))
 
 
 def _reduce(g: Tape, loss: Variable, reduction: str) -> Variable:
@@ -71,7 +72,7 @@ def binary_cross_entropy_with_logits(
         loss = g.Sub(g.Softplus(x), g.Mul(x, y))
     else:
         one = g.const(1.0, x.dtype)
-        factor = g.Add(one, g.Mul(g.Sub(as_variable(g, pos_weight), one), y))
+        factor = g.Add(one, g.Mul(g.Sub(like(g, pos_weight, x), one), y))
         loss = g.Add(g.Mul(g.Sub(one, y), x), g.Mul(factor, g.Softplus(g.Neg(x))))
     return named(_reduce(g, _weighted(g, loss, weight), reduction), name)
 
@@ -123,7 +124,7 @@ def label_smooth(
     y = as_variable(g, label)
     prior: Variable
     if prior_dist is not None:
-        prior = g.Mul(as_variable(g, prior_dist), g.const(epsilon, y.dtype))
+        prior = g.Mul(like(g, prior_dist, y), g.const(epsilon, y.dtype))
     else:
         prior = g.const(epsilon / known_classes(y, -1), y.dtype)
     return named(g.Add(g.Mul(y, g.const(1 - epsilon, y.dtype)), prior), name)
@@ -143,6 +144,28 @@ def known_classes(x: Variable, axis: int) -> int:
             fix="give it in static.data",
         )
     return x.shape[axis]
+
+
+def margin_ranking_loss(
+    input: TensorLike,
+    other: TensorLike,
+    label: TensorLike,
+    margin: float = 0.0,
+    reduction: str = "mean",
+    name: str | None = None,
+) -> Variable:
+    """max(0, margin - y (x - other)); y is 1 where x should be the larger one, else -1.
+
+    input, other, label: [*n]
+
+    >>> margin_ranking_loss(x, 0.0, 1.0, margin=0.5)
+    <Variable reducemean_0 : f32[]>
+    """
+    x, z = pair("Sub", input, other)
+    g = recorder(x, z, label)
+    ahead = g.Mul(like(g, label, x), g.Sub(x, z))
+    loss = g.Relu(g.Sub(g.const(margin, x.dtype), ahead) if margin else g.Neg(ahead))
+    return named(_reduce(g, loss, reduction), name)
 
 
 def mse_loss(
@@ -167,16 +190,26 @@ def nll_loss(
 ) -> Variable:
     """-weight[y] x[y] with x = log of the probabilities; the mean is over the weights of labels.
 
-    input: [n, c, *d]   label: int[n, *d]   weight: [c]
+    input: [n, c, *d]   label: int[n, *d]   weight: [c]; a label that is neither a class nor
+    ignore_index is an error when it runs
     """
     choice("nll_loss", "reduction", reduction, REDUCTIONS)
     g = recorder(input, label, weight)
-    w = None if weight is None else as_variable(g, weight)
-    y = as_variable(g, label)
-    loss = g.NegativeLogLikelihoodLoss(
-        as_variable(g, input), y, w, ignore_index=ignore_index, reduction=reduction
-    )
+    x = as_variable(g, input)
+    w = None if weight is None else like(g, weight, x)
+    y, ignored = checkable(g, as_variable(g, label), ignore_index)
+    loss = g.NegativeLogLikelihoodLoss(x, y, w, ignore_index=ignored, reduction=reduction)
     return named(loss, name)
+
+
+def checkable(g: Tape, labels: Variable, ignore_index: int) -> tuple[Variable, int]:
+    """Labels, and the one that is ignored, with negative ones beyond every class.
+
+    onnxruntime counts negative labels from the last class; those beyond it are an error when it
+    runs. Mod moves -1 there and leaves the others as they are.
+    """
+    end = int(np.iinfo(labels.dtype).max)
+    return g.Mod(labels, g.const(end, labels.dtype)), ignore_index % end
 
 
 def smooth_l1_loss(

@@ -99,6 +99,9 @@ def group_norm(
     """Each sample's groups of channels to mean 0 and variance 1, then weight and bias.
 
     x: [n, c, *d]   weight, bias: [c]
+
+    >>> group_norm(image, num_groups=3)
+    <Variable reshape_1 : f32[N, 3, 8, 8]>
     """
     g = recorder(x, weight, bias)
     x = as_variable(g, x)
@@ -113,11 +116,27 @@ def group_norm(
             where=here(),
             fix="use a number of groups that divides the channels",
         )
-    scale, shift = _affine(g, x, weight, bias, (channels,))
-    y = g.GroupNormalization(x, scale, shift, num_groups=num_groups, epsilon=float(epsilon))
+    # Not ONNX's GroupNormalization: its variance E[x²] - E[x]² is noise where the mean is large.
+    y = g.reshape_like(_standard(g, g.reshape(x, 0, num_groups, -1), [-1], epsilon), x)
+    for type, value in (("Mul", weight), ("Add", bias)):
+        if value is not None:
+            y = g.emit(type, y, g.reshape(as_variable(g, value), -1, *[1] * (x.ndim - 2)))
     if last:
         y = g.Transpose(y, perm=[0, *range(2, x.ndim), 1])
     return named(y, name)
+
+
+def _standard(g: Tape, x: Variable, axes: Sequence[int], epsilon: float) -> Variable:
+    """(x - mean) / √(var + epsilon) over axes; the variance is that of the centred values."""
+    off = g.Sub(x, g.ReduceMean(x, [*axes], keepdims=1))
+    return _over_root(g, off, axes, epsilon)
+
+
+def _over_root(g: Tape, x: Variable, axes: Sequence[int], epsilon: float) -> Variable:
+    """X / √(mean x² + epsilon) over axes."""
+    square = g.ReduceMean(g.Mul(x, x), [*axes], keepdims=1)
+    y: Variable = g.Div(x, g.Sqrt(g.Add(square, g.const(epsilon, x.dtype))))
+    return y
 
 
 def instance_norm(
@@ -163,17 +182,29 @@ def layer_norm(
     """
     g = recorder(x, weight, bias)
     x = as_variable(g, x)
+    shape = _last_dims("layer_norm", x, normalized_shape)
+    scale, shift = _affine(g, x, weight, bias, shape)
+    y = g.LayerNormalization(x, scale, shift, axis=-len(shape), epsilon=float(epsilon))
+    return named(y, name)
+
+
+def _last_dims(
+    function: str, x: Variable, normalized_shape: int | Sequence[int]
+) -> tuple[int, ...]:
+    """The normalized shape, which x ends with.
+
+    Raises:
+        ShapeError: it does not.
+    """
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if x.shape[-len(shape) :] != shape:
         raise ShapeError(
-            f"layer_norm: the last dims of {x.name} are not {[*shape]}",
+            f"{function}: the last dims of {x.name} are not {[*shape]}",
             operands=[(x.name, x.tensor_type)],
             where=here(),
             fix="give the dims to normalize over",
         )
-    scale, shift = _affine(g, x, weight, bias, shape)
-    y = g.LayerNormalization(x, scale, shift, axis=-len(shape), epsilon=float(epsilon))
-    return named(y, name)
+    return shape
 
 
 def normalize(
@@ -189,3 +220,26 @@ def normalize(
     at = axis_of(x, axis) if x.ndim > 1 else 0
     size = norm(x, float(p), at, keepdim=True)
     return named(g.Div(x, g.Max(size, g.const(epsilon, x.dtype))), name)
+
+
+def rms_norm(
+    input: TensorLike,
+    normalized_shape: int | Sequence[int],
+    weight: TensorLike | None = None,
+    eps: float = 1e-5,
+    name: str | None = None,
+) -> Variable:
+    """X / √(mean x² + eps) over the last dims, then weight.
+
+    input: [*n, *normalized_shape]   weight: normalized_shape, or flat
+
+    >>> rms_norm(x, 4)
+    <Variable div_0 : f32[N, 4]>
+    """
+    g = recorder(input, weight)
+    x = as_variable(g, input)
+    shape = _last_dims("rms_norm", x, normalized_shape)
+    y = _over_root(g, x, [*range(-len(shape), 0)], eps)
+    if weight is not None:
+        y = g.Mul(y, g.reshape(as_variable(g, weight), *shape))
+    return named(y, name)

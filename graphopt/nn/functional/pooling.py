@@ -6,93 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal, overload
 
-import numpy as np
-
-from graphopt.errors import ArgumentError
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
 from graphopt.nn.functional.windows import IntOrInts, Layout, Padding, Window, spatial
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, named
-
-
-def adaptive_avg_pool1d(x: TensorLike, output_size: int, name: str | None = None) -> Variable:
-    """Means over nearly equal spans        x: [n, c, l]   result: [n, c, output_size]."""
-    return named(_adaptive_avg("adaptive_avg_pool1d", 1, x, output_size, "NCL"), name)
-
-
-def adaptive_avg_pool2d(
-    x: TensorLike, output_size: IntOrInts, data_format: str = "NCHW", name: str | None = None
-) -> Variable:
-    """Means over nearly equal cells        x: [n, c, h, w]   result: [n, c, *output_size].
-
-    >>> adaptive_avg_pool2d(image, 1)
-    <Variable globalaveragepool_0 : f32[N, 3, 1, 1]>
-    """
-    return named(_adaptive_avg("adaptive_avg_pool2d", 2, x, output_size, data_format), name)
-
-
-def _adaptive_avg(
-    function: str, n: int, x: TensorLike, output_size: IntOrInts, data_format: str
-) -> Variable:
-    g = recorder(x)
-    x = as_variable(g, x)
-    layout = Layout.of(function, x, n, data_format)
-    sizes = spatial(function, "output_size", output_size, n)
-    x = layout.first(g, x)
-    if sizes == [1] * n:
-        return layout.back(g, g.GlobalAveragePool(x))
-    _need_sizes(function, x)
-    y = g.MatMul(x, g.const(_spans(x.shape[-1], sizes[-1]).T, x.dtype))  # [n, c, *, w']
-    if n == 2:
-        y = g.MatMul(g.const(_spans(x.shape[2], sizes[0]), x.dtype), y)  # [n, c, h', w']
-    return layout.back(g, y)
-
-
-def _need_sizes(function: str, x: Variable) -> None:
-    if -1 in x.shape[2:]:
-        raise ArgumentError(
-            f"{function} needs known spatial dims, or output_size 1",
-            operands=[(x.name, x.tensor_type)],
-            where=here(),
-            fix="give the sizes in static.data",
-        )
-
-
-def _spans(size: int, cells: int) -> np.ndarray:
-    """The matrix of means: [cells, size]. Cells may overlap by one element."""
-    matrix = np.zeros((cells, size))
-    for k in range(cells):
-        start, end = k * size // cells, -(-(k + 1) * size // cells)
-        matrix[k, start:end] = 1 / (end - start)
-    return matrix
-
-
-def adaptive_max_pool2d(
-    x: TensorLike, output_size: IntOrInts, return_mask: bool = False, name: str | None = None
-) -> Variable:
-    """Maxima over a grid of equal cells        x: [n, c, h, w]   result: [n, c, *output_size].
-
-    Raises:
-        ArgumentError: output_size does not divide the image, or return_mask.
-    """
-    g = recorder(x)
-    x = as_variable(g, x)
-    Layout.of("adaptive_max_pool2d", x, 2, "NCHW")
-    sizes = spatial("adaptive_max_pool2d", "output_size", output_size, 2)
-    if sizes == [1, 1] and not return_mask:
-        return named(g.GlobalMaxPool(x), name)
-    _need_sizes("adaptive_max_pool2d", x)
-    if return_mask or any(d % s for d, s in zip(x.shape[2:], sizes, strict=True)):
-        raise ArgumentError(
-            f"adaptive_max_pool2d: output_size {sizes} must divide the image, without a mask",
-            operands=[(x.name, x.tensor_type)],
-            where=here(),
-            fix="use max_pool2d",
-        )
-    kernel = [d // s for d, s in zip(x.shape[2:], sizes, strict=True)]
-    return named(g.MaxPool(x, kernel_shape=kernel, strides=kernel), name)
 
 
 def avg_pool1d(

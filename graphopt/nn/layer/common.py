@@ -1,9 +1,8 @@
-"""Linear maps, tables, dropout, and layers that hold layers."""
+"""Linear maps, tables, dropout, paddings, sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -111,37 +110,6 @@ class Identity(Layer):
         return x
 
 
-class LayerList(Layer):
-    """Layers in a list; it is not called itself.
-
-    >>> layers = LayerList([Linear(4, 3), Linear(3, 2)])
-    >>> len(layers), [p.name for p in layers.parameters()][::2]
-    (2, ['linear_0.w_0', 'linear_1.w_0'])
-    """
-
-    def __init__(self, sublayers: Iterable[Layer] | None = None) -> None:
-        super().__init__()
-        self.items = list(sublayers or ())
-
-    def append(self, sublayer: Layer) -> LayerList:
-        """Add a layer at the end."""
-        self.items.append(sublayer)
-        return self
-
-    def named_children(self) -> Iterator[tuple[str, Layer]]:
-        """The layers, by their place."""
-        return ((str(k), layer) for k, layer in enumerate(self.items))
-
-    def __getitem__(self, index: int) -> Layer:
-        return self.items[index]
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self.items)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-
 class Linear(Layer):
     """X weight + bias        x: [*n, in_features]   weight: [in, out]   bias: [out].
 
@@ -177,36 +145,77 @@ class Linear(Layer):
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
-class Sequential(Layer):
-    """Layers called one after another; pairs (name, layer) name them.
+class _Pad(FunctionLayer):
+    N = 0
+    FORMAT = ""
 
-    >>> net = Sequential(Linear(4, 3), Dropout(0.5), Linear(3, 2))
-    >>> [name for name, _ in net.named_parameters()]
-    ['0.weight', '0.bias', '2.weight', '2.bias']
+    def __init__(
+        self,
+        padding: int | Sequence[int],
+        mode: str = "constant",
+        value: float = 0.0,
+        data_format: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        sides = [padding] * (2 * self.N) if isinstance(padding, int) else list(padding)
+        super().__init__(
+            functional.pad,
+            name,
+            pad=sides,
+            mode=mode,
+            value=value,
+            data_format=data_format or self.FORMAT,
+        )
+
+
+class Pad1D(_Pad):
+    """Elements around a line; padding: both sides, or [left, right]        x: [n, c, l]."""
+
+    N, FORMAT = 1, "NCL"
+
+
+class Pad2D(_Pad):
+    """Elements around an image; see nn.functional.pad for the modes        x: [n, c, h, w].
+
+    padding: all sides, or [left, right, top, bottom]
+
+    >>> Pad2D([1, 1, 2, 2])(image)
+    <Variable pad_0 : f32[N, 3, 12, 10]>
     """
 
-    def __init__(self, *layers: Layer | tuple[str, Layer]) -> None:
-        super().__init__()
-        self.items: dict[str, Layer] = {}
-        for k, item in enumerate(layers):
-            name, layer = item if isinstance(item, tuple) else (str(k), item)
-            self.items[name] = layer
+    N, FORMAT = 2, "NCHW"
 
-    def named_children(self) -> Iterator[tuple[str, Layer]]:
-        """The layers, by name."""
-        return iter(self.items.items())
 
-    def forward(self, x: Any) -> Any:  # noqa: ANN401 - what the layers take and give
-        """The last layer's result."""
-        for layer in self.items.values():
-            x = layer(x)
-        return x
+class Pad3D(_Pad):
+    """Elements around a cube; padding: all sides, or from the last dim on        x: [n, c, *d]."""
 
-    def __getitem__(self, key: int | str) -> Layer:
-        return self.items[key] if isinstance(key, str) else list(self.items.values())[key]
+    N, FORMAT = 3, "NCDHW"
 
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self.items.values())
 
-    def __len__(self) -> int:
-        return len(self.items)
+class Upsample(FunctionLayer):
+    """An image in another size; see nn.functional.interpolate        x: [n, c, h, w].
+
+    >>> Upsample(scale_factor=2)(image)
+    <Variable gather_1 : f32[N, 3, 16, 16]>
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int] | None = None,
+        scale_factor: float | Sequence[float] | None = None,
+        mode: str = "nearest",
+        align_corners: bool = False,
+        align_mode: int = 0,
+        data_format: str = "NCHW",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(
+            functional.interpolate,
+            name,
+            size=size,
+            scale_factor=scale_factor,
+            mode=mode,
+            align_corners=align_corners,
+            align_mode=align_mode,
+            data_format=data_format,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from graphopt.errors import ArgumentError
 from graphopt.initializer import Initializer, Normal
@@ -148,44 +149,6 @@ class Conv2D(_Conv):
         )  # fmt: skip
 
 
-class Conv2DTranspose(_Conv):
-    """The transpose of Conv2D, plus bias.
-
-    x: [n, c, h, w]   weight: [c, o / groups, kh, kw]   bias: [o]
-    """
-
-    PREFIX = "conv2d_transpose"
-    N = 2
-    TRANSPOSED = True
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: IntOrInts,
-        stride: IntOrInts = 1,
-        padding: Padding = 0,
-        output_padding: IntOrInts = 0,
-        dilation: IntOrInts = 1,
-        groups: int = 1,
-        weight_attr: LayerAttr = None,
-        bias_attr: LayerAttr = None,
-        data_format: str = "NCHW",
-    ) -> None:
-        self.output_padding = output_padding
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
-            weight_attr, bias_attr, data_format,
-        )  # fmt: skip
-
-    def forward(self, x: TensorLike, output_size: IntOrInts | None = None) -> Variable:
-        """The transposed convolution of x."""
-        return functional.conv2d_transpose(
-            x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
-            self.dilation, self.data_format, output_size,
-        )  # fmt: skip
-
-
 class Conv3D(_Conv):
     """Cross-correlation with a weight, plus bias.
 
@@ -221,6 +184,102 @@ class Conv3D(_Conv):
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
             self.data_format,
         )  # fmt: skip
+
+
+class _ConvTranspose(_Conv):
+    TRANSPOSED = True
+    FUNCTION: Callable[..., Variable]
+    FORMAT = ""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntOrInts,
+        stride: IntOrInts = 1,
+        padding: Padding = 0,
+        output_padding: IntOrInts = 0,
+        dilation: IntOrInts = 1,
+        groups: int = 1,
+        weight_attr: LayerAttr = None,
+        bias_attr: LayerAttr = None,
+        data_format: str | None = None,
+    ) -> None:
+        self.output_padding = output_padding
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
+            weight_attr, bias_attr, data_format or self.FORMAT,
+        )  # fmt: skip
+
+    def forward(self, x: TensorLike, output_size: IntOrInts | None = None) -> Variable:
+        """The transposed convolution of x."""
+        return type(self).FUNCTION(
+            x,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            output_size=output_size,
+            data_format=self.data_format,
+        )
+
+
+class Conv1DTranspose(_ConvTranspose):
+    """The transpose of Conv1D, plus bias.
+
+    x: [n, c, l]   weight: [c, o / groups, k]   bias: [o]
+    """
+
+    PREFIX = "conv1d_transpose"
+    N, FORMAT = 1, "NCL"
+    FUNCTION = staticmethod(functional.conv1d_transpose)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntOrInts,
+        stride: IntOrInts = 1,
+        padding: Padding = 0,
+        output_padding: IntOrInts = 0,
+        groups: int = 1,
+        dilation: IntOrInts = 1,
+        weight_attr: LayerAttr = None,
+        bias_attr: LayerAttr = None,
+        data_format: str = "NCL",
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation,
+            groups, weight_attr, bias_attr, data_format,
+        )  # fmt: skip
+
+
+class Conv2DTranspose(_ConvTranspose):
+    """The transpose of Conv2D, plus bias.
+
+    x: [n, c, h, w]   weight: [c, o / groups, kh, kw]   bias: [o]
+
+    >>> Conv2DTranspose(3, 16, 2, stride=2)(image)
+    <Variable convtranspose_0 : f32[N, 16, 16, 16]>
+    """
+
+    PREFIX = "conv2d_transpose"
+    N, FORMAT = 2, "NCHW"
+    FUNCTION = staticmethod(functional.conv2d_transpose)
+
+
+class Conv3DTranspose(_ConvTranspose):
+    """The transpose of Conv3D, plus bias.
+
+    x: [n, c, d, h, w]   weight: [c, o / groups, kd, kh, kw]   bias: [o]
+    """
+
+    PREFIX = "conv3d_transpose"
+    N, FORMAT = 3, "NCDHW"
+    FUNCTION = staticmethod(functional.conv3d_transpose)
 
 
 def zeros_only(padding_mode: str) -> None:

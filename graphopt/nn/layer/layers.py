@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from graphopt.errors import ArgumentError
-from graphopt.initializer import Constant, Initializer
-from graphopt.ir.types import DTypeLike
-from graphopt.ir.variable import Parameter
-from graphopt.parameters import AttrLike, ParamAttr, as_param_attr, create_parameter
-from graphopt.scoping import default_main_program
+import numpy as np
+
+from graphopt.errors import ArgumentError, ArgumentTypeError
+from graphopt.initializer import Assign, Constant, Initializer
+from graphopt.ir import held
+from graphopt.ir.held import Holder
+from graphopt.ir.types import DTypeLike, TensorType
+from graphopt.ir.variable import Parameter, Variable
+from graphopt.ir.where import here
+from graphopt.parameters import (
+    AttrLike,
+    ParamAttr,
+    as_param_attr,
+    create_parameter,
+    create_state,
+)
+from graphopt.scoping import default_main_program, default_startup_program
 from graphopt.tensor.operands import TensorLike
 
 LayerAttr: TypeAlias = AttrLike | bool  # False: no such parameter
@@ -19,12 +30,14 @@ LayerAttr: TypeAlias = AttrLike | bool  # False: no such parameter
 class Layer:
     """Base of the layers: subclasses make parameters when constructed and record ops when called.
 
-    Parameters and sublayers are the attributes that hold one. ``train()`` and ``eval()`` set what
-    dropout and batch normalization record from then on.
+    Parameters and sublayers are the attributes that hold one; buffers are registered. ``train()``
+    and ``eval()`` set what dropout and batch normalization record from then on.
 
     >>> layer = Layer()
-    >>> layer.full_name(), layer.parameters()
-    ('layer_0', [])
+    >>> scale = layer.add_parameter("scale", layer.create_parameter([2]))
+    >>> layer.register_buffer("table", [[1, 2]])
+    >>> layer.full_name(), layer.parameters(), layer.buffers()
+    ('layer_0', [<Parameter layer_0.w_0 : f32[2]>], [<Variable layer_0.table_0 : i64[1, 2]>])
     """
 
     PREFIX = ""
@@ -34,6 +47,7 @@ class Layer:
         self._dtype = dtype
         self._name_scope = name_scope or self.PREFIX or type(self).__name__.lower()
         self._full_name = ""
+        self._buffers: dict[str, bool] = {}  # name to whether the state has it
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the subclass's own
         """Record ``forward``."""
@@ -62,6 +76,56 @@ class Layer:
             self.full_name(), shape, attr, dtype or self._dtype, is_bias, default_initializer
         )
 
+    def add_parameter(self, name: str, parameter: Parameter | None) -> Parameter | None:
+        """Make a parameter the layer's attribute ``name``."""
+        self._check_member(name, parameter, Parameter)
+        setattr(self, name, parameter)
+        return parameter
+
+    def add_sublayer(self, name: str, sublayer: Layer) -> Layer:
+        """Make a layer this one's attribute ``name``."""
+        self._check_member(name, sublayer, Layer)
+        setattr(self, name, sublayer)
+        return sublayer
+
+    def register_buffer(
+        self, name: str, tensor: Variable | TensorLike | None, persistable: bool = True
+    ) -> None:
+        """Make a value that is kept between runs, but not trained, the layer's attribute ``name``.
+
+        An array becomes a new variable, first set by the startup Program. Without ``persistable``
+        the value is not part of ``state_dict``.
+
+        Raises:
+            ArgumentError: a Variable that does not keep its value.
+        """
+        self._check_member(name, None, Variable)
+        if tensor is not None and not isinstance(tensor, Variable):
+            tensor = self._kept(name, np.asarray(tensor))
+        if tensor is not None and not tensor.persistable:
+            raise ArgumentError(
+                f"register_buffer: {tensor.name} does not keep its value between runs",
+                where=here(),
+                fix="give an array, or make the variable with static.create_global_var",
+            )
+        self._buffers[name] = persistable
+        setattr(self, name, tensor)
+
+    def _kept(self, name: str, value: np.ndarray) -> Variable:
+        main, startup = default_main_program(), default_startup_program()
+        full = main.unique_name(f"{self.full_name()}.{name}")
+        return create_state(
+            main, startup, full, TensorType(value.dtype, value.shape), Assign(value)
+        )
+
+    def _check_member(self, name: str, value: object, kind: type) -> None:
+        if not isinstance(name, str) or not (value is None or isinstance(value, kind)):
+            raise ArgumentTypeError(
+                f"a name and a {kind.__name__} are wanted, not {name!r} and {value!r}", where=here()
+            )
+        if not name or "." in name or (hasattr(self, name) and name not in vars(self)):
+            raise ArgumentError(f"a member of a layer cannot be named {name!r}", where=here())
+
     def named_children(self) -> Iterator[tuple[str, Layer]]:
         """The sublayers one level down."""
         return ((name, v) for name, v in vars(self).items() if isinstance(v, Layer))
@@ -88,16 +152,87 @@ class Layer:
     ) -> Iterator[tuple[str, Parameter]]:
         """All parameters under their paths, each once; running statistics are among them."""
         seen: set[int] = set()
-        layers = self.named_sublayers(prefix, include_self=True)
-        for path, layer in layers if include_sublayers else [(prefix, self)]:
-            for name, v in vars(layer).items():
-                if isinstance(v, Parameter) and id(v) not in seen:
+        for path, layer in self._layers(prefix, include_sublayers):
+            for name, v in layer.own_parameters():
+                if id(v) not in seen:
                     seen.add(id(v))
                     yield _path(path, name), v
+
+    def own_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """The parameters that are not those of a sublayer."""
+        return ((name, v) for name, v in vars(self).items() if isinstance(v, Parameter))
+
+    def _layers(self, prefix: str, include_sublayers: bool) -> Iterable[tuple[str, Layer]]:
+        if include_sublayers:
+            return self.named_sublayers(prefix, include_self=True)
+        return [(prefix, self)]
 
     def parameters(self, include_sublayers: bool = True) -> list[Parameter]:
         """All parameters, each once."""
         return [p for _, p in self.named_parameters(include_sublayers=include_sublayers)]
+
+    def named_buffers(
+        self, prefix: str = "", include_sublayers: bool = True
+    ) -> Iterator[tuple[str, Variable]]:
+        """All buffers under their paths."""
+        for path, layer in self._layers(prefix, include_sublayers):
+            yield from ((_path(path, k), v) for k, v, _ in layer._own_buffers())
+
+    def _own_buffers(self) -> Iterator[tuple[str, Variable, bool]]:
+        for name, persistable in self._buffers.items():
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value, persistable
+
+    def buffers(self, include_sublayers: bool = True) -> list[Variable]:
+        """All buffers."""
+        return [v for _, v in self.named_buffers(include_sublayers=include_sublayers)]
+
+    def _state(self) -> dict[str, Variable]:
+        found: dict[str, Variable] = dict(self.named_parameters())
+        for path, layer in self._layers("", include_sublayers=True):
+            found |= {_path(path, name): v for name, v, kept in layer._own_buffers() if kept}
+        return found
+
+    def state_dict(self, scope: Holder | None = None) -> dict[str, np.ndarray]:
+        """The values that the scope holds for parameters and buffers, under their paths.
+
+        Raises:
+            StateError: a value is missing, e.g. because the startup Program has not run.
+        """
+        state = self._state()
+        values = held.read(state.values(), scope)
+        return {path: values[v.name] for path, v in state.items()}
+
+    def set_state_dict(
+        self, state_dict: Mapping[str, object], scope: Holder | None = None
+    ) -> tuple[list[str], list[str]]:
+        """Set values by path: all that the layer has, or on an error none.
+
+        Returns the paths that ``state_dict`` lacks, which keep their values, and those that the
+        layer lacks.
+
+        Raises:
+            ArgumentTypeError: not a dict.
+            StateError: a value has another shape or dtype.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise ArgumentTypeError(f"a dict is wanted, not a {type(state_dict).__name__}")
+        state = self._state()
+        known = {path: v for path, v in state.items() if path in state_dict}
+        values = {v.name: state_dict[path] for path, v in known.items()}
+        held.write({v.name: v for v in known.values()}, values, scope)
+        missing = [path for path in state if path not in state_dict]
+        return missing, [path for path in state_dict if path not in state]
+
+    set_dict = load_dict = set_state_dict
+
+    def apply(self, fn: Callable[[Layer], object]) -> Layer:
+        """Call ``fn`` with every layer inside, then with this one."""
+        for layer in self.children():
+            layer.apply(fn)
+        fn(self)
+        return self
 
     def train(self) -> None:
         """Record for training from now on."""
@@ -116,12 +251,13 @@ class Layer:
         return ""
 
     def __repr__(self) -> str:
+        extra = self.extra_repr()
         inner = [
             f"({name}): {layer!r}".replace("\n", "\n  ") for name, layer in self.named_children()
         ]
         if not inner:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        return "\n  ".join([f"{type(self).__name__}(", *inner]) + "\n)"
+            return f"{type(self).__name__}({extra})"
+        return "\n  ".join([f"{type(self).__name__}(", *([extra] if extra else []), *inner]) + "\n)"
 
 
 def _path(prefix: str, name: str) -> str:

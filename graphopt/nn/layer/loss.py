@@ -80,6 +80,15 @@ class L1Loss(FunctionLayer):
         super().__init__(functional.l1_loss, name, reduction=reduction)
 
 
+class MarginRankingLoss(FunctionLayer):
+    """max(0, margin - y (x - other)), called with (x, other, y)        x, other, y: [*n]."""
+
+    def __init__(
+        self, margin: float = 0.0, reduction: str = "mean", name: str | None = None
+    ) -> None:
+        super().__init__(functional.margin_ranking_loss, name, margin=margin, reduction=reduction)
+
+
 class MSELoss(FunctionLayer):
     """(x - y)²        x, y: [*n]."""
 

@@ -129,10 +129,8 @@ class GroupNorm(_Affine):
         return f"num_groups={self.num_groups}, epsilon={self.epsilon}"
 
 
-class InstanceNorm2D(Layer):
-    """Each sample's channels to mean 0 and variance 1        x: [n, c, h, w]."""
-
-    PREFIX = "instance_norm2d"
+class _InstanceNorm(Layer):
+    RANKS: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -153,11 +151,34 @@ class InstanceNorm2D(Layer):
 
     def forward(self, x: TensorLike) -> Variable:
         """The normalized x."""
-        return functional.instance_norm(x, weight=self.scale, bias=self.bias, eps=self.epsilon)
+        value = as_variable(recorder(x), x)
+        need_rank(value, type(self).__name__, *self.RANKS)
+        return functional.instance_norm(value, weight=self.scale, bias=self.bias, eps=self.epsilon)
 
     def extra_repr(self) -> str:
         """Size, epsilon."""
         return f"num_features={self.num_features}, epsilon={self.epsilon}"
+
+
+class InstanceNorm1D(_InstanceNorm):
+    """Each sample's channels to mean 0 and variance 1        x: [n, c, l]."""
+
+    PREFIX = "instance_norm1d"
+    RANKS = (3,)
+
+
+class InstanceNorm2D(_InstanceNorm):
+    """Each sample's channels to mean 0 and variance 1        x: [n, c, h, w]."""
+
+    PREFIX = "instance_norm2d"
+    RANKS = (4,)
+
+
+class InstanceNorm3D(_InstanceNorm):
+    """Each sample's channels to mean 0 and variance 1        x: [n, c, d, h, w]."""
+
+    PREFIX = "instance_norm3d"
+    RANKS = (5,)
 
 
 class LayerNorm(_Affine):
@@ -188,6 +209,43 @@ class LayerNorm(_Affine):
     def forward(self, x: TensorLike) -> Variable:
         """The normalized x."""
         return functional.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.epsilon)
+
+    def extra_repr(self) -> str:
+        """Shape, epsilon."""
+        return f"normalized_shape={self.normalized_shape}, epsilon={self.epsilon}"
+
+
+class RMSNorm(Layer):
+    """X / √(mean x² + epsilon) over the last dims, times a weight        x: [*n, *m].
+
+    weight, bias: [*m], the normalized_shape
+
+    >>> RMSNorm(4)(x)
+    <Variable mul_1 : f32[N, 4]>
+    """
+
+    PREFIX = "rms_norm"
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        epsilon: float = 1e-5,
+        weight_attr: LayerAttr = None,
+        bias_attr: LayerAttr = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        shape = [normalized_shape] if isinstance(normalized_shape, int) else normalized_shape
+        self.normalized_shape, self.epsilon = list(shape), epsilon
+        self.weight = self.create_parameter(
+            self.normalized_shape, weight_attr, default_initializer=Constant(1.0)
+        )
+        self.bias = self.create_parameter(self.normalized_shape, bias_attr, is_bias=True)
+
+    def forward(self, x: TensorLike) -> Variable:
+        """The normalized x."""
+        y = functional.rms_norm(x, self.normalized_shape, self.weight, self.epsilon)
+        return y if self.bias is None else y + self.bias
 
     def extra_repr(self) -> str:
         """Shape, epsilon."""

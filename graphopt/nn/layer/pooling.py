@@ -7,6 +7,13 @@ from graphopt.nn.functional.windows import IntOrInts, Padding
 from graphopt.nn.layer.layers import FunctionLayer
 
 
+class AdaptiveAvgPool1D(FunctionLayer):
+    """Means over nearly equal spans        x: [n, c, l]   result: [n, c, output_size]."""
+
+    def __init__(self, output_size: int, name: str | None = None) -> None:
+        super().__init__(functional.adaptive_avg_pool1d, name, output_size=output_size)
+
+
 class AdaptiveAvgPool2D(FunctionLayer):
     """Means over nearly equal cells        x: [n, c, h, w]   result: [n, c, *output_size]."""
 
@@ -18,14 +25,48 @@ class AdaptiveAvgPool2D(FunctionLayer):
         )
 
 
+class AdaptiveMaxPool1D(FunctionLayer):
+    """Maxima over nearly equal spans        x: [n, c, l]   result: [n, c, output_size]."""
+
+    def __init__(
+        self, output_size: int, return_mask: bool = False, name: str | None = None
+    ) -> None:
+        super().__init__(
+            functional.adaptive_max_pool1d, name, output_size=output_size, return_mask=return_mask
+        )
+
+
 class AdaptiveMaxPool2D(FunctionLayer):
-    """Maxima over equal cells        x: [n, c, h, w]   result: [n, c, *output_size]."""
+    """Maxima over nearly equal cells        x: [n, c, h, w]   result: [n, c, *output_size]."""
 
     def __init__(
         self, output_size: IntOrInts, return_mask: bool = False, name: str | None = None
     ) -> None:
         super().__init__(
             functional.adaptive_max_pool2d, name, output_size=output_size, return_mask=return_mask
+        )
+
+
+class AvgPool1D(FunctionLayer):
+    """Means over windows        x: [n, c, l]."""
+
+    def __init__(
+        self,
+        kernel_size: IntOrInts,
+        stride: IntOrInts | None = None,
+        padding: Padding = 0,
+        exclusive: bool = True,
+        ceil_mode: bool = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(
+            functional.avg_pool1d,
+            name,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            exclusive=exclusive,
+            ceil_mode=ceil_mode,
         )
 
 

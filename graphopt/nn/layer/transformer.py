@@ -1,6 +1,8 @@
-"""Attention as a layer."""
+"""Attention as a layer, and the encoder made of it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from graphopt.errors import ArgumentError
 from graphopt.ir.tape import Tape
@@ -8,11 +10,13 @@ from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
 from graphopt.nn import functional
 from graphopt.nn.functional.attention import attention_weights
-from graphopt.nn.layer.common import Linear
+from graphopt.nn.layer.common import Dropout, Linear
+from graphopt.nn.layer.container import LayerList
 from graphopt.nn.layer.layers import Layer, LayerAttr
+from graphopt.nn.layer.norm import LayerNorm
 from graphopt.scoping import recorder
 from graphopt.tensor.manipulation import reshape
-from graphopt.tensor.operands import TensorLike
+from graphopt.tensor.operands import TensorLike, as_variable, choice
 
 
 class MultiHeadAttention(Layer):
@@ -83,3 +87,116 @@ class MultiHeadAttention(Layer):
     def extra_repr(self) -> str:
         """Sizes."""
         return f"{self.embed_dim}, num_heads={self.num_heads}"
+
+
+class TransformerEncoderLayer(Layer):
+    """Self-attention, then two linear maps at every place; each added to what it is of.
+
+    src: [n, t, d_model]   src_mask: as in MultiHeadAttention   result: [n, t, d_model]
+
+    Layer normalization follows each sum, or with normalize_before precedes each part.
+    ``weight_attr`` and ``bias_attr`` may be pairs: of the attention, and of the linear maps.
+
+    >>> tokens = image.program.global_block().create_var("tokens", ["N", 5, 8])
+    >>> TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)(tokens)
+    <Variable layernormalization_1 : f32[N, 5, 8]>
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        attn_dropout: float | None = None,
+        act_dropout: float | None = None,
+        normalize_before: bool = False,
+        weight_attr: LayerAttr | Sequence[LayerAttr] = None,
+        bias_attr: LayerAttr | Sequence[LayerAttr] = None,
+        layer_norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.options = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        weights, biases = _attention_and_maps(weight_attr), _attention_and_maps(bias_attr)
+        self.normalize_before = normalize_before
+        self.activation = getattr(functional, choice(
+            "TransformerEncoderLayer", "activation", activation, functional.__all__
+        ))  # fmt: skip
+        self.self_attn = MultiHeadAttention(
+            d_model,
+            nhead,
+            dropout=dropout if attn_dropout is None else attn_dropout,
+            weight_attr=weights[0],
+            bias_attr=biases[0],
+        )
+        self.linear1 = Linear(d_model, dim_feedforward, weights[1], biases[1])
+        self.dropout = Dropout(dropout if act_dropout is None else act_dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, weights[1], biases[1])
+        self.norm1 = LayerNorm(d_model, epsilon=layer_norm_eps)
+        self.norm2 = LayerNorm(d_model, epsilon=layer_norm_eps)
+        self.dropout1 = Dropout(dropout)
+        self.dropout2 = Dropout(dropout)
+
+    def forward(self, src: TensorLike, src_mask: TensorLike | None = None) -> Variable:
+        """The encoded sequence."""
+        x = as_variable(recorder(src, src_mask), src)
+        x = self._added(x, lambda v: self.dropout1(self._attended(v, src_mask)), self.norm1)
+        return self._added(x, lambda v: self.dropout2(self._mapped(v)), self.norm2)
+
+    def _added(
+        self, x: Variable, part: Callable[[Variable], Variable], norm: LayerNorm
+    ) -> Variable:
+        if self.normalize_before:
+            return x + part(norm.forward(x))
+        return norm.forward(x + part(x))
+
+    def _attended(self, x: Variable, mask: TensorLike | None) -> Variable:
+        y = self.self_attn.forward(x, attn_mask=mask)
+        assert isinstance(y, Variable)
+        return y
+
+    def _mapped(self, x: Variable) -> Variable:
+        hidden = self.activation(self.linear1.forward(x))
+        return self.linear2.forward(self.dropout.forward(hidden))
+
+
+def _attention_and_maps(
+    attr: LayerAttr | Sequence[LayerAttr],
+) -> tuple[LayerAttr, LayerAttr]:
+    if not isinstance(attr, (list, tuple)):
+        return attr, attr  # type: ignore[return-value]
+    if len(attr) not in (1, 2):
+        raise ArgumentError(
+            f"TransformerEncoderLayer: {len(attr)} attrs are given",
+            where=here(),
+            fix="give one for all, or one for the attention and one for the linear maps",
+        )
+    return attr[0], attr[-1]
+
+
+class TransformerEncoder(Layer):
+    """A layer, and others like it with parameters of their own, one after another.
+
+    src: [n, t, d_model]   src_mask: as in MultiHeadAttention   result: [n, t, d_model]
+
+    >>> tokens = image.program.global_block().create_var("tokens", ["N", 5, 8])
+    >>> encoder = TransformerEncoder(TransformerEncoderLayer(8, 2, 16), num_layers=2)
+    >>> encoder(tokens), len(encoder.parameters())
+    (<Variable layernormalization_3 : f32[N, 5, 8]>, 32)
+    """
+
+    def __init__(
+        self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: Layer | None = None
+    ) -> None:
+        super().__init__()
+        others = [type(encoder_layer)(**encoder_layer.options) for _ in range(num_layers - 1)]
+        self.layers = LayerList([encoder_layer, *others])
+        self.norm = norm
+
+    def forward(self, src: TensorLike, src_mask: TensorLike | None = None) -> Variable:
+        """The encoded sequence."""
+        y = as_variable(recorder(src, src_mask), src)
+        for layer in self.layers:
+            y = layer(y, src_mask)
+        return y if self.norm is None else self.norm(y)

@@ -1,0 +1,360 @@
+"""Random ops made plain: integer ops of the seed, the step and the index of each element.
+
+onnxruntime's random kernels keep a generator that no checkpoint holds. Here element (i, j) of a
+draw, laid out as a matrix, is x t mod 2^32 with x = m a(i) + b(j) and t = m' a'(i) + b'(j): the
+a and b are hashes of the index, the odd keys m and m' hash the op's seed and the step. Three
+passes over memory, of ops that every provider has: CUDA has neither BitShift nor BitwiseXor.
+Integers are exact, so all devices draw the same bits. High bits are better than low ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import shake_256
+from typing import TypeAlias
+
+import numpy as np
+
+from graphopt.ir import clone
+from graphopt.ir.operator import Operator
+from graphopt.ir.program import Program
+from graphopt.ir.tape import Tape, typed
+from graphopt.ir.types import Shape, TensorType
+from graphopt.ir.variable import Constant, Variable
+from graphopt.ir.where import UNKNOWN, at
+from graphopt.passes.base import Pass
+from graphopt.passes.prune import assigns_state, free_variables
+
+COUNTER = "random_step"  # the state that counts the runs which drew random numbers
+SINGLE, DOUBLE = np.dtype("f4"), np.dtype("f8")
+WORD, LONG = np.dtype("u4"), np.dtype("u8")
+ULP = 2.0**-32
+BAKED = 1024  # hashes of at most so many indices are constants of the Program
+GUESS = 64  # what a dim that is not known counts when a matrix is to be near square
+ROUNDS = 2
+NUMPY = {"Add": np.add, "Mul": np.multiply, "Div": np.floor_divide}
+Number: TypeAlias = Variable | np.ndarray
+Keys: TypeAlias = Iterator[Number]
+
+
+@dataclass(frozen=True)
+class Streams(Pass):
+    """Replace seeded random ops by integer ops, drawing anew with every step of ``counter``.
+
+    Without a counter only a Program that reads nothing is changed, such as a startup Program: it
+    draws the same numbers in every run. Others keep their ops.
+
+    >>> from graphopt.ir.parse import parse
+    >>> p = parse('''
+    ... state w : f32[2, 1]
+    ... w <- RandomUniform(shape=[2, 1], seed=7.0)
+    ... ''')
+    >>> print(Streams().run(p).text(where=False))
+    program : opset 21, 8 ops, 0 feeds, 0 params
+      state w : f32[2, 1]
+      -- forward
+      add_0 : u32[2, 1] = Add(u32([[4217589899], [3787154727]]), u32([[3672320206]]))
+      add_1 : u32[2, 1] = Add(u32([[86009626], [2004400050]]), u32([[3455554011]]))
+      mul_0 : u32[2, 1] = Mul(add_0, add_1)
+      cast_0 : f32[2, 1] = Cast(mul_0, to=f32)
+      mul_1 : f32[2, 1] = Mul(cast_0, 2.3283064e-10)
+      add_2 : f32[2, 1] = Add(mul_1, 0.0)
+      min_0 : f32[2, 1] = Min(add_2, 0.99999994)
+      w <- Reshape(min_0, [2, 1], allowzero=1)
+    """
+
+    counter: str = ""
+
+    def rewrite(self, program: Program) -> Program:
+        """The Program without random ops."""
+        drawing = any(is_stream(op) for op in program.global_block().ops)
+        if not drawing or not (self.counter or reads_nothing(program)):
+            return program
+        new = clone.copy(program)
+        _Rewriter(new, self.counter).run()
+        return new
+
+
+def is_stream(op: Operator) -> bool:
+    """Whether ``Streams`` can replace the op: random, with a seed (a Dropout: always training)."""
+    if op.type not in RULES or "seed" not in op.attrs:
+        return False
+    training, ratio = op.maybe("training_mode"), op.maybe("ratio")
+    return op.type != "Dropout" or (
+        isinstance(training, Constant)
+        and bool(training.value)
+        and (ratio is None or isinstance(ratio, Constant))
+    )
+
+
+def reads_nothing(program: Program) -> bool:
+    """Whether the Program gives state a value that depends on its seeds alone."""
+    ops = program.global_block().ops
+    return any(assigns_state(op) for op in ops) and not free_variables(program)
+
+
+def advances(op: Operator) -> bool:
+    """Whether the op is ``random_step <- random_step + 1``."""
+    return all(any(v.name == COUNTER for v in side()) for side in (op.reads, op.writes))
+
+
+def combine(g: Tape, type: str, a: Number, b: Number | int | Sequence[int]) -> Number:
+    """An integer Add, Mul or Div (of unsigned numbers, mod 2^n): at once where both are known."""
+    if isinstance(a, np.ndarray) and not isinstance(b, Variable):
+        return np.asarray(NUMPY[type](a, np.asarray(b, a.dtype)))
+    found: Variable = g.emit(type, a, b)
+    return found
+
+
+class _Rewriter:
+    """One run of ``Streams`` over a Program that it may change."""
+
+    def __init__(self, program: Program, counter: str) -> None:
+        self.program = program
+        self.block = program.global_block()
+        self.counter = counter
+        self.g = Tape(self.block, made_by="streams")
+        self.hashed: dict[tuple[Extent, int], Number] = {}
+
+    def run(self) -> None:
+        ops, self.block.ops = self.block.ops, []
+        drawing = [op for op in ops if is_stream(op)]
+        streams = [name for op in drawing for name in stream_names(op)]
+        with at(drawing[0].where):
+            keys = self._keys(streams)
+        for op in ops:
+            if not is_stream(op):
+                self.block.append(op)
+                continue
+            self.program.scope, self.g.role = op.scope, op.role
+            with at(op.where):
+                RULES[op.type][1](self, op, keys)
+        self.program.scope = "/"
+
+    def combine(self, type: str, a: Number, b: Number | int | Sequence[int]) -> Number:
+        """See ``combine``."""
+        return combine(self.g, type, a, b)
+
+    def _keys(self, streams: Sequence[str]) -> Keys:
+        """Two odd numbers for every stream, another two in every step        each: u32[1, 2]."""
+        factors = np.array([_odd_factors(name) for name in streams])  # [n, 2]
+        high = self.combine("Div", self.combine("Mul", self._step(), factors), 2**33)
+        keys = self.combine("Add", self.combine("Mul", self._cast(high, WORD), 2), 1)
+        return iter(self._split(keys, 0))
+
+    def _step(self) -> Number:
+        """A hash of the step        result: u64[1, 1]."""
+        z: Number = np.frombuffer(shake_256(b"startup").digest(8), "<u8").reshape(1, 1)
+        if self.counter:
+            step = self._cast(self._counter(), LONG)
+            z = self.combine("Mul", self.g.Reshape(step, [1, 1]), 0x9E3779B97F4A7C15)
+            z = self.combine("Add", z, 0xD1B54A32D192ED03)
+        return self._mixed(z, 0xBF58476D1CE4E5B9, 2**32)
+
+    def _counter(self) -> Variable:
+        if self.counter not in self.block.vars:
+            i64 = TensorType(np.dtype("i8"), ())
+            self.block.add_var(
+                Variable(self.counter, i64, block=self.block, where=UNKNOWN, persistable=True)
+            )
+        return self.block.vars[self.counter]
+
+    def _mixed(self, z: Number, odd: int, half: int) -> Number:
+        """A square carries low bits up, a division by 2^(n/2) high bits down."""
+        for _ in range(ROUNDS):
+            square = self.combine("Mul", z, self.combine("Add", z, odd))
+            z = self.combine("Add", square, self.combine("Div", square, half))
+        return z
+
+    def _cast(self, x: Number, dtype: np.dtype) -> Number:
+        return x.astype(dtype) if isinstance(x, np.ndarray) else self.g.cast(x, dtype)
+
+    def _split(self, x: Number, axis: int) -> Sequence[Number]:
+        """The slices of length 1 along an axis."""
+        count = x.shape[axis]
+        if isinstance(x, np.ndarray):
+            return np.split(x, count, axis)
+        return [x] if count == 1 else self.g.Split(x, axis=axis, num_outputs=count, outputs=count)
+
+    def _hashes(self, extent: Extent, axis: int) -> Number:
+        """Two hashes of each index        result: u32[n, 2] for rows, u32[2, n] for columns.
+
+        Rows: a odd, a' twice an odd number; columns: b' odd. So t is odd: x t takes every value.
+        """
+        if (extent, axis) not in self.hashed:
+            along, across = ([-1, 1], [1, 2]) if axis == 0 else ([1, -1], [2, 1])
+            scale, offset = ([2, 4], [1, 2]) if axis == 0 else ([1, 2], [0, 1])
+            h = self.combine("Mul", self._indices(extent, along), _grid(across, SPREAD))
+            h = self._mixed(self.combine("Add", h, _grid(across, START)), 0x2C1B3C6D, 2**16)
+            h = self.combine("Mul", h, _grid(across, scale))
+            self.hashed[extent, axis] = self.combine("Add", h, _grid(across, offset))
+        return self.hashed[extent, axis]
+
+    def _indices(self, extent: Extent, shape: list[int]) -> Number:
+        count = extent.count(self.g)
+        if isinstance(count, int) and count <= BAKED:
+            return np.arange(count, dtype=WORD).reshape(shape)
+        found: Variable = self.g.Reshape(self._cast(self.g.Range(0, count, 1), WORD), shape)
+        return found
+
+    def bits(self, key: Number, like: Variable) -> Variable:
+        """A uniform number for each element of ``like``        result: u32[rows, columns]."""
+        rows, columns = layout(like)
+        left, right = self._split(self.combine("Mul", self._hashes(rows, 0), key), 1)
+        top, bottom = self._split(self._hashes(columns, 1), 0)
+        product: Variable = self.g.Mul(self.g.Add(left, top), self.g.Add(right, bottom))
+        shape = *rows.dims, *columns.dims
+        return (
+            typed(product, like) if len(shape) == 2 and shape == like.tensor_type.shape else product
+        )
+
+    def shaped(self, drawn: Variable, like: Variable) -> Variable:
+        """A drawn matrix in the shape of ``like``."""
+        if drawn.tensor_type.shape == like.tensor_type.shape:
+            return drawn
+        return typed(self.g.Reshape(drawn, self.g.shape_of(like), allowzero=1), like)
+
+    def into(self, result: Variable | None, type: str, *operands: Variable, **attrs: int) -> None:
+        """Record the op that makes a result of the random op; the result keeps its type."""
+        if result is not None:
+            known = result.tensor_type
+            self.g.emit(type, *operands, into=[result], **attrs)
+            result.tensor_type = known
+
+    def finish(self, op: Operator, drawn: Variable) -> None:
+        """Make the op's result of a matrix: its dtype and its shape."""
+        result = next(op.writes())
+        shape = self.g.shape_of(shaped_like(op))
+        self.into(result, "Reshape", self.g.cast(drawn, result.dtype), shape, allowzero=1)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Some dims of a variable, or a factor of its size, as one index."""
+
+    dims: Shape
+    of: Variable = field(compare=False)
+    start: int = field(default=0, compare=False)
+
+    def count(self, g: Tape) -> int | Variable:
+        """How many indices there are."""
+        known = [d for d in self.dims if isinstance(d, int)]
+        if len(known) == len(self.dims):
+            return math.prod(known)
+        if self.of.tensor_type.shape is None:
+            size: Variable = g.Size(self.of)
+            return size
+        sizes = g.Shape(self.of, start=self.start, end=self.start + len(self.dims))
+        product: Variable = g.ReduceProd(sizes, keepdims=0)
+        return product
+
+
+def layout(like: Variable) -> tuple[Extent, Extent]:
+    """Rows and columns of a matrix, near square, with as many elements as ``like``."""
+    shape = like.tensor_type.shape
+    if shape is None:
+        return Extent((like.name,), like), Extent((), like)
+    if like.tensor_type.is_static:
+        size = math.prod(like.shape)
+        columns = next((d for d in range(math.isqrt(size), 1, -1) if size % d == 0), 1)
+        return Extent((size // columns,), like), Extent((columns,), like)
+    sizes = [d if isinstance(d, int) else GUESS for d in shape]
+    k = min(range(1, len(sizes) + 1), key=lambda k: math.prod(sizes[:k]) + math.prod(sizes[k:]))
+    return Extent(shape[:k], like), Extent(shape[k:], like, k)
+
+
+def shaped_like(op: Operator) -> Variable:
+    """The variable whose shape the op's result has: the operand, else the result itself."""
+    return [*op.reads(), *op.writes()][0]
+
+
+SPREAD, START = (0x9E3779B1, 0x85EBCA77), (0x27D4EB2F, 0xC2B2AE3D)
+
+
+def _grid(shape: list[int], values: Sequence[int]) -> np.ndarray:
+    return np.array(values, WORD).reshape(shape)
+
+
+def stream_names(op: Operator) -> list[str]:
+    """One name for each number that an element needs."""
+    seed = float(op.attrs["seed"])
+    return [f"{op.type} {seed:.17g} {k}" for k in range(RULES[op.type][0])]
+
+
+def _odd_factors(stream: str) -> np.ndarray:
+    digest = np.frombuffer(shake_256(stream.encode()).digest(16), "<u8")
+    return np.asarray(digest | np.uint64(1))
+
+
+def _uniform_in(r: _Rewriter, bits: Variable, low: float, high: float, dtype: np.dtype) -> Variable:
+    """Uniform in [low, high), exactly so in ``dtype``."""
+    work = DOUBLE if dtype == DOUBLE else SINGLE
+    scaled = r.g.Add(r.g.Mul(r.g.cast(bits, work), (high - low) * ULP), low)
+    found: Variable = r.g.Min(scaled, np.asarray(max(below(high, dtype), low), work))
+    return found
+
+
+def below(high: float, dtype: np.dtype) -> float:
+    """The largest number of a dtype that is less than ``high``.
+
+    >>> below(1.0, np.dtype("f8")), below(0.1, np.dtype("f2"))
+    (0.9999999999999999, 0.09997...)
+    """
+    bound = np.asarray(high, dtype)
+    if float(bound) >= high:
+        bound = np.nextafter(bound, np.asarray(-np.inf, dtype))
+    return float(bound)
+
+
+def dropout(r: _Rewriter, op: Operator, keys: Keys) -> None:
+    """Y = mask X / (1 - ratio), mask: whether a number is at least ratio        X, Y: [*n]."""
+    x, ratio = op.operand("data"), op.maybe("ratio")
+    p = float(ratio.value) if isinstance(ratio, Constant) else 0.5
+    threshold = np.array(min(round(p / ULP), 2**32 - 1), WORD)
+    drawn = r.g.GreaterOrEqual(r.bits(next(keys), x), threshold)
+    mask = op.result("mask")
+    if mask is None:
+        mask = r.shaped(drawn, x)
+    else:
+        r.into(mask, "Reshape", drawn, r.g.shape_of(x), allowzero=1)
+    scaled = r.g.Mul(x, r.g.full(1 / (1 - p) if p < 1 else 0.0, x))
+    r.into(op.result("output"), "Mul", scaled, r.g.cast(mask, x.dtype))
+
+
+def uniform(r: _Rewriter, op: Operator, keys: Keys) -> None:
+    """Uniform in [low, high)."""
+    dtype = next(op.writes()).dtype
+    bits = r.bits(next(keys), shaped_like(op))
+    r.finish(op, _uniform_in(r, bits, op.attrs["low"], op.attrs["high"], dtype))
+
+
+def normal(r: _Rewriter, op: Operator, keys: Keys) -> None:
+    """√(-2 ln u) cos(2π v) scale + mean, in float32. Box, Muller, 1958."""
+    like = shaped_like(op)
+    u = r.g.Add(r.g.Mul(r.g.cast(r.bits(next(keys), like), SINGLE), ULP), ULP / 2)  # (0, 1]
+    radius = r.g.Sqrt(r.g.Mul(r.g.Log(u), -2.0))
+    angle = r.g.Mul(r.g.cast(r.bits(next(keys), like), SINGLE), 2 * math.pi * ULP)
+    z = r.g.Mul(radius, r.g.Cos(angle))
+    r.finish(op, r.g.Add(r.g.Mul(z, op.attrs["scale"]), op.attrs["mean"]))
+
+
+def bernoulli(r: _Rewriter, op: Operator, keys: Keys) -> None:
+    """1 with the probability that the operand states, else 0."""
+    p = op.operand("input")
+    work = DOUBLE if p.dtype == DOUBLE else SINGLE
+    u = r.shaped(_uniform_in(r, r.bits(next(keys), p), 0.0, 1.0, work), p)
+    r.finish(op, r.g.Less(u, r.g.cast(p, work)))
+
+
+Rule: TypeAlias = Callable[[_Rewriter, Operator, Keys], None]
+# The numbers that an element needs, and the rule.
+RULES: dict[str, tuple[int, Rule]] = {
+    "Bernoulli": (1, bernoulli),
+    "Dropout": (1, dropout),
+    "RandomNormal": (2, normal),
+    "RandomNormalLike": (2, normal),
+    "RandomUniform": (1, uniform),
+    "RandomUniformLike": (1, uniform),
+}
