@@ -10,7 +10,7 @@ from graphopt.runtime.session import cuda_devices
 from graphopt.scoping import program_guard
 
 SAMPLES: dict[str, tuple[list[int | str | None], str]] = {
-    "x": ([None, 4], "float32"),
+    "x": (["N", 4], "float32"),
     "image": (["N", 3, 8, 8], "float32"),
     "label": (["N"], "int64"),
 }

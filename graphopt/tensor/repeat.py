@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphopt.errors import ArgumentError
+from graphopt.errors import ArgumentError, ShapeError
 from graphopt.ir.arithmetic import cast_to
 from graphopt.ir.tape import Tape
+from graphopt.ir.types import Dim
 from graphopt.ir.variable import Constant, Variable
 from graphopt.ir.where import here
 from graphopt.scoping import recorder
@@ -39,6 +40,7 @@ def expand(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variable
     """
     g = recorder(x, *items_of(shape))
     x = as_variable(g, x)
+    _check_expands(x, dims_of(shape))
     if isinstance(shape, (list, tuple)):
         shape = [1 if isinstance(d, int) and d == -1 else d for d in shape]
     y = g.Expand(x, int_vector(g, shape))
@@ -49,7 +51,35 @@ def expand(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variable
 def expand_as(x: TensorLike, y: Variable, name: str | None = None) -> Variable:
     """Repeat x along dims of size 1 to the shape of y        x: broadcasts to y."""
     g = recorder(x, y)
-    return named(g.expand_like(as_variable(g, x), y), name)
+    x = as_variable(g, x)
+    _check_expands(x, y.tensor_type.shape)
+    return named(g.expand_like(x, y), name)
+
+
+def _check_expands(x: Variable, target: Sequence[Dim | None] | None) -> None:
+    """Refuse a shape that x does not expand to: the result would have another one.
+
+    None and -1 in ``target`` are dims of any size; a symbol is one too, unless x has the same.
+    """
+    own = x.tensor_type.shape
+    if own is None or target is None:
+        return
+    pairs = zip(reversed(own), reversed(target), strict=False)
+    if len(target) >= len(own) and all(_expands(dim, wanted) for dim, wanted in pairs):
+        return
+    raise ShapeError(
+        f"{x.name} cannot be expanded to [{', '.join(map(str, target))}]",
+        operands=[(x.name, x.tensor_type)],
+        where=here(),
+        fix="only dims of size 1 expand: reshape it first",
+    )
+
+
+def _expands(dim: Dim, wanted: Dim | None) -> bool:
+    if dim == 1 or dim == wanted or wanted in (-1, None):
+        return True
+    # a symbol may turn out to be what is wanted, but never 1: nothing shrinks
+    return isinstance(dim, str) != isinstance(wanted, str) and wanted != 1
 
 
 def repeat_interleave(
