@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -60,7 +62,12 @@ def test_minimizes_result_prunes(rng):
 
 def test_arguments():
     inner = go.optimizer.SGD(0.1)
-    for wrong, error in ((0, ValueError), (2.0, TypeError), (True, TypeError)):
+    cases: list[tuple[Any, type[Exception]]] = [
+        (0, ValueError),
+        (2.0, TypeError),
+        (True, TypeError),
+    ]
+    for wrong, error in cases:
         with pytest.raises(error, match="k_steps"):
             go.optimizer.GradientMerge(inner, wrong)
     with pytest.raises(TypeError, match="inner"):

@@ -26,7 +26,7 @@ def test_inputs_are_not_written_to():
         graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10
     )
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    feed = {name: np.ones(3, "f4") for name in "sbmv"}
+    feed: dict[str, np.ndarray] = {name: np.ones(3, "f4") for name in "sbmv"}
     feed["x"] = np.arange(6, dtype="f4").reshape(2, 3)
     session.run(["y", "sum"], feed)
     np.testing.assert_array_equal(feed["m"], np.ones(3))
