@@ -20,8 +20,8 @@ import numpy as np
 from graphopt.ir import clone
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
-from graphopt.ir.tape import Tape, typed
-from graphopt.ir.types import Shape, TensorType
+from graphopt.ir.tape import Operand, Tape, typed
+from graphopt.ir.types import Shape, TensorType, to_onnx_dtype
 from graphopt.ir.variable import Constant, Variable
 from graphopt.ir.where import UNKNOWN, at
 from graphopt.passes.base import Pass
@@ -52,17 +52,18 @@ class Streams(Pass):
     ... w <- RandomUniform(shape=[2, 1], seed=7.0)
     ... ''')
     >>> print(Streams().run(p).text(where=False))
-    program : opset 21, 8 ops, 0 feeds, 0 params
+    program : opset 21, 9 ops, 0 feeds, 0 params
       state w : f32[2, 1]
       -- forward
-      add_0 : u32[2, 1] = Add(u32([[4217589899], [3787154727]]), u32([[3672320206]]))
-      add_1 : u32[2, 1] = Add(u32([[86009626], [2004400050]]), u32([[3455554011]]))
-      mul_0 : u32[2, 1] = Mul(add_0, add_1)
-      cast_0 : f32[2, 1] = Cast(mul_0, to=f32)
+      add_0 : u32[1, 2, 1] = Add(u32([[[4217589899], [3787154727]]]), u32([[[3672320206]]]))
+      add_1 : u32[1, 2, 1] = Add(u32([[[86009626], [2004400050]]]), u32([[[3455554011]]]))
+      mul_0 : u32[1, 2, 1] = Mul(add_0, add_1)
+      reshape_0 : u32[2, 1] = Reshape(mul_0, [2, 1], allowzero=1)
+      cast_0 : f32[2, 1] = Cast(reshape_0, to=f32)
       mul_1 : f32[2, 1] = Mul(cast_0, 2.3283064e-10)
       add_2 : f32[2, 1] = Add(mul_1, 0.0)
       min_0 : f32[2, 1] = Min(add_2, 0.99999994)
-      w <- Reshape(min_0, [2, 1], allowzero=1)
+      w <- Cast(min_0, to=f32)
     """
 
     counter: str = ""
@@ -100,10 +101,13 @@ def advances(op: Operator) -> bool:
     return all(any(v.name == COUNTER for v in side()) for side in (op.reads, op.writes))
 
 
-def combine(g: Tape, type: str, a: Number, b: Number | int | Sequence[int]) -> Number:
-    """An integer Add, Mul or Div (of unsigned numbers, mod 2^n): at once where both are known."""
-    if isinstance(a, np.ndarray) and not isinstance(b, Variable):
-        return np.asarray(NUMPY[type](a, np.asarray(b, a.dtype)))
+def combine(g: Tape, type: str, a: Number, b: Number | int) -> Number:
+    """An Add, Mul or Div of unsigned integers mod 2^n: at once where both are known."""
+    if isinstance(b, int):
+        rank = a.ndim  # onnxruntime is slow where a scalar of lower rank meets a last dim of 1
+        b = np.array(b, a.dtype).reshape([1] * rank)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.asarray(NUMPY[type](a, b))
     found: Variable = g.emit(type, a, b)
     return found
 
@@ -133,23 +137,23 @@ class _Rewriter:
                 RULES[op.type][1](self, op, keys)
         self.program.scope = "/"
 
-    def combine(self, type: str, a: Number, b: Number | int | Sequence[int]) -> Number:
+    def combine(self, type: str, a: Number, b: Number | int) -> Number:
         """See ``combine``."""
         return combine(self.g, type, a, b)
 
     def _keys(self, streams: Sequence[str]) -> Keys:
-        """Two odd numbers for every stream, another two in every step        each: u32[1, 2]."""
-        factors = np.array([_odd_factors(name) for name in streams])  # [n, 2]
+        """Two odd numbers for every stream, another two in every step        each: u32[2, 1, 1]."""
+        factors = np.stack([_odd_factors(name) for name in streams], axis=1)  # [2, n, 1]
         high = self.combine("Div", self.combine("Mul", self._step(), factors), 2**33)
         keys = self.combine("Add", self.combine("Mul", self._cast(high, WORD), 2), 1)
-        return iter(self._split(keys, 0))
+        return iter(self._split(keys, 1))
 
     def _step(self) -> Number:
-        """A hash of the step        result: u64[1, 1]."""
-        z: Number = np.frombuffer(shake_256(b"startup").digest(8), "<u8").reshape(1, 1)
+        """A hash of the step        result: u64[1, 1, 1]."""
+        z: Number = np.frombuffer(shake_256(b"startup").digest(8), "<u8").reshape(1, 1, 1)
         if self.counter:
             step = self._cast(self._counter(), LONG)
-            z = self.combine("Mul", self.g.Reshape(step, [1, 1]), 0x9E3779B97F4A7C15)
+            z = self.combine("Mul", self.g.Reshape(step, [1, 1, 1]), 0x9E3779B97F4A7C15)
             z = self.combine("Add", z, 0xD1B54A32D192ED03)
         return self._mixed(z, 0xBF58476D1CE4E5B9, 2**32)
 
@@ -179,17 +183,16 @@ class _Rewriter:
         return [x] if count == 1 else self.g.Split(x, axis=axis, num_outputs=count, outputs=count)
 
     def _hashes(self, extent: Extent, axis: int) -> Number:
-        """Two hashes of each index        result: u32[n, 2] for rows, u32[2, n] for columns.
+        """Two hashes of each index        result: u32[2, n, 1] of rows, u32[2, 1, n] of columns.
 
         Rows: a odd, a' twice an odd number; columns: b' odd. So t is odd: x t takes every value.
         """
         if (extent, axis) not in self.hashed:
-            along, across = ([-1, 1], [1, 2]) if axis == 0 else ([1, -1], [2, 1])
-            scale, offset = ([2, 4], [1, 2]) if axis == 0 else ([1, 2], [0, 1])
-            h = self.combine("Mul", self._indices(extent, along), _grid(across, SPREAD))
-            h = self._mixed(self.combine("Add", h, _grid(across, START)), 0x2C1B3C6D, 2**16)
-            h = self.combine("Mul", h, _grid(across, scale))
-            self.hashed[extent, axis] = self.combine("Add", h, _grid(across, offset))
+            scale, offset = ((2, 4), (1, 2)) if axis == 1 else ((1, 2), (0, 1))
+            indices = self._indices(extent, [1, -1, 1] if axis == 1 else [1, 1, -1])
+            h = self.combine("Add", self.combine("Mul", indices, _pair(*SPREAD)), _pair(*START))
+            h = self.combine("Mul", self._mixed(h, 0x2C1B3C6D, 2**16), _pair(*scale))
+            self.hashed[extent, axis] = self.combine("Add", h, _pair(*offset))
         return self.hashed[extent, axis]
 
     def _indices(self, extent: Extent, shape: list[int]) -> Number:
@@ -200,23 +203,14 @@ class _Rewriter:
         return found
 
     def bits(self, key: Number, like: Variable) -> Variable:
-        """A uniform number for each element of ``like``        result: u32[rows, columns]."""
+        """A uniform number for each element of ``like``        like: [*n]   result: u32[*n]."""
         rows, columns = layout(like)
-        left, right = self._split(self.combine("Mul", self._hashes(rows, 0), key), 1)
-        top, bottom = self._split(self._hashes(columns, 1), 0)
-        product: Variable = self.g.Mul(self.g.Add(left, top), self.g.Add(right, bottom))
-        shape = *rows.dims, *columns.dims
-        return (
-            typed(product, like) if len(shape) == 2 and shape == like.tensor_type.shape else product
-        )
+        left, right = self._split(self.combine("Mul", self._hashes(rows, 1), key), 0)
+        top, bottom = self._split(self._hashes(columns, 2), 0)
+        product = self.g.Mul(self.g.Add(left, top), self.g.Add(right, bottom))
+        return typed(self.g.Reshape(product, self.g.shape_of(like), allowzero=1), like)
 
-    def shaped(self, drawn: Variable, like: Variable) -> Variable:
-        """A drawn matrix in the shape of ``like``."""
-        if drawn.tensor_type.shape == like.tensor_type.shape:
-            return drawn
-        return typed(self.g.Reshape(drawn, self.g.shape_of(like), allowzero=1), like)
-
-    def into(self, result: Variable | None, type: str, *operands: Variable, **attrs: int) -> None:
+    def into(self, result: Variable | None, type: str, *operands: Operand, **attrs: int) -> None:
         """Record the op that makes a result of the random op; the result keeps its type."""
         if result is not None:
             known = result.tensor_type
@@ -224,10 +218,9 @@ class _Rewriter:
             result.tensor_type = known
 
     def finish(self, op: Operator, drawn: Variable) -> None:
-        """Make the op's result of a matrix: its dtype and its shape."""
+        """Make the op's result of what was drawn, in its dtype."""
         result = next(op.writes())
-        shape = self.g.shape_of(shaped_like(op))
-        self.into(result, "Reshape", self.g.cast(drawn, result.dtype), shape, allowzero=1)
+        self.into(result, "Cast", drawn, to=to_onnx_dtype(result.dtype))
 
 
 @dataclass(frozen=True)
@@ -273,8 +266,8 @@ def shaped_like(op: Operator) -> Variable:
 SPREAD, START = (0x9E3779B1, 0x85EBCA77), (0x27D4EB2F, 0xC2B2AE3D)
 
 
-def _grid(shape: list[int], values: Sequence[int]) -> np.ndarray:
-    return np.array(values, WORD).reshape(shape)
+def _pair(first: int, second: int) -> np.ndarray:
+    return np.array([first, second], WORD).reshape(2, 1, 1)
 
 
 def stream_names(op: Operator) -> list[str]:
@@ -285,7 +278,7 @@ def stream_names(op: Operator) -> list[str]:
 
 def _odd_factors(stream: str) -> np.ndarray:
     digest = np.frombuffer(shake_256(stream.encode()).digest(16), "<u8")
-    return np.asarray(digest | np.uint64(1))
+    return np.asarray(digest | np.uint64(1)).reshape(2, 1)
 
 
 def _uniform_in(r: _Rewriter, bits: Variable, low: float, high: float, dtype: np.dtype) -> Variable:
@@ -313,12 +306,11 @@ def dropout(r: _Rewriter, op: Operator, keys: Keys) -> None:
     x, ratio = op.operand("data"), op.maybe("ratio")
     p = float(ratio.value) if isinstance(ratio, Constant) else 0.5
     threshold = np.array(min(round(p / ULP), 2**32 - 1), WORD)
-    drawn = r.g.GreaterOrEqual(r.bits(next(keys), x), threshold)
-    mask = op.result("mask")
+    bits, mask = r.bits(next(keys), x), op.result("mask")
     if mask is None:
-        mask = r.shaped(drawn, x)
+        mask = r.g.GreaterOrEqual(bits, threshold)
     else:
-        r.into(mask, "Reshape", drawn, r.g.shape_of(x), allowzero=1)
+        r.into(mask, "GreaterOrEqual", bits, threshold)
     scaled = r.g.Mul(x, r.g.full(1 / (1 - p) if p < 1 else 0.0, x))
     r.into(op.result("output"), "Mul", scaled, r.g.cast(mask, x.dtype))
 
@@ -344,7 +336,7 @@ def bernoulli(r: _Rewriter, op: Operator, keys: Keys) -> None:
     """1 with the probability that the operand states, else 0."""
     p = op.operand("input")
     work = DOUBLE if p.dtype == DOUBLE else SINGLE
-    u = r.shaped(_uniform_in(r, r.bits(next(keys), p), 0.0, 1.0, work), p)
+    u = _uniform_in(r, r.bits(next(keys), p), 0.0, 1.0, work)
     r.finish(op, r.g.Less(u, r.g.cast(p, work)))
 
 

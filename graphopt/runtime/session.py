@@ -141,12 +141,14 @@ class Session:
         # them last, which keeps every activation alive until then.
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         self.place = place
-        # EliminateDropout removes a Dropout whose mask nobody reads, even one that is training.
+        # EliminateDropout removes a Dropout whose mask nobody reads, even one that is training;
+        # ConstantFolding would run a model without inputs while loading it, many times slower.
+        folding = [] if model.graph.input else ["ConstantFolding"]
         self._session = ort.InferenceSession(
             model.SerializeToString(),
             options,
             providers=_providers(place),
-            disabled_optimizers=["EliminateDropout"],
+            disabled_optimizers=["EliminateDropout", *folding],
         )
         if place.device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
             raise DeviceError(
