@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TypeAlias
 
@@ -11,15 +12,27 @@ from graphopt.errors import GraphoptError, TextError, did_you_mean
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.program import Program
 from graphopt.ir.schema import OpDef, op_def
-from graphopt.ir.types import LONG_NAMES, as_dtype, parse_type, to_onnx_dtype
+from graphopt.ir.types import (
+    LONG_NAMES,
+    PLAIN_NAME,
+    STRING,
+    TensorType,
+    as_dtype,
+    parse_type,
+    to_onnx_dtype,
+)
 from graphopt.ir.variable import Parameter, Variable
 from graphopt.ir.where import UNKNOWN
 
 KINDS = ("feed", "param", "frozen", "state", "var")
+NUMBER = r"-?(?:\d+\.?\d*(?:e[+-]?\d+)?|inf|nan)(?![\w.@:/'+-])"
 TOKEN = re.compile(
-    r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?(?:\d+\.?\d*(?:e[+-]?\d+)?|inf|nan)\b\.?)"""
-    r"""|(?P<name>[A-Za-z_][\w.@:/'+-]*)|(?P<mark><-|[\[\](),=:]))"""
+    rf"\s*(?:(?P<string>{STRING})|(?P<number>{NUMBER})|(?P<name>{PLAIN_NAME.pattern})"
+    r"|(?P<mark><-|[\[\](),=:*])|(?P<comment>\#.*|$))",
+    re.ASCII,
 )
+HEADER = re.compile(r"program : opset (\d+)\b")
+BLOCK = re.compile(r"block \d+ in (\d+)$")
 Token: TypeAlias = tuple[str, str]
 
 
@@ -42,8 +55,8 @@ def parse(text: str) -> Program:
     reader = _Reader()
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            reader.read(line.split(" # ")[0].strip())
-        except (GraphoptError, ValueError, IndexError, KeyError) as error:
+            reader.read(line.strip())
+        except (GraphoptError, ValueError, IndexError, KeyError, OverflowError) as error:
             reason = error.what if isinstance(error, GraphoptError) else error
             what = f"line {number} cannot be read: {line.strip()!r} ({reason})"
             raise TextError(what) from error
@@ -59,30 +72,41 @@ class _Reader:
         self.at = 0
 
     def read(self, line: str) -> None:
-        if not line or line.startswith(("program", "#")):
-            return
         if line.startswith("--"):
             self.role = Role(line[2:].split()[0])
-            return
-        if line.startswith("block "):
-            self.block = self.program.add_block(int(line.split()[-1]))
-            return
-        self.tokens, self.at = tokenize(line), 0
-        if self.peek()[1] in KINDS and len(self.tokens) > 1 and self.tokens[1][1] not in ":=":
-            self._declare(self.next()[1])
+        elif found := HEADER.match(line):
+            self.program.opset = max(self.program.opset, int(found[1]))
+        elif found := BLOCK.match(line):
+            self.block = self.program.add_block(int(found[1]))
         else:
-            self._statement(line)
+            self._line(tokenize(line))
+
+    def _line(self, tokens: list[Token]) -> None:
+        self.tokens, self.at = tokens, 0
+        if not tokens:
+            return
+        kind, word = self.peek()
+        if kind == "name" and word in KINDS and len(tokens) > 1 and tokens[1][0] != "mark":
+            self._declare(self.next()[1])
+        elif ("mark", "(") in tokens:
+            self._statement()
+        else:
+            self._further_result()
+        if self.at < len(tokens):
+            raise TextError(f"the line goes on after its end: {tokens[self.at][1]!r}")
 
     def peek(self) -> Token:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
 
     def next(self) -> Token:
         token = self.peek()
+        if token[0] == "end":
+            raise TextError("the line ends too early")
         self.at += 1
         return token
 
     def expect(self, mark: str) -> None:
-        if self.next()[1] != mark:
+        if not self.accept(mark):
             raise TextError(f"expected {mark!r}")
 
     def accept(self, mark: str) -> bool:
@@ -91,9 +115,9 @@ class _Reader:
         return found
 
     def _declare(self, kind: str) -> None:
-        name = self.next()[1]
+        name = self._name()
         self.expect(":")
-        tensor_type = parse_type(self._type_text())
+        tensor_type = self._type()
         if kind in ("param", "frozen"):
             self.block.add_var(
                 Parameter(
@@ -107,44 +131,52 @@ class _Reader:
         variable.stop_gradient = kind == "state" or not tensor_type.is_float
         self.block.add_var(variable)
 
-    def _type_text(self) -> str:
-        text = self.next()[1]
-        self.expect("[")
-        dims = []
-        while not self.accept("]"):
-            dims.append(self.next()[1])
-            self.accept(",")
-        return f"{text}[{', '.join(dims)}]"
+    def _name(self) -> str:
+        kind, text = self.next()
+        if kind not in ("name", "string"):
+            raise TextError(f"expected a name, not {text!r}")
+        return text
 
-    def _statement(self, line: str) -> None:
-        if "(" not in line:
-            self._further_result()
-            return
+    def _type(self) -> TensorType:
+        dtype = self._name()
+        self.expect("[")
+        parts = []
+        while not self.accept("]"):
+            kind, text = self.next()
+            parts.append(json.dumps(text) if kind == "string" else text)
+        return parse_type(f"{dtype}[{' '.join(parts)}]")
+
+    def _statement(self) -> None:
         results = [self._result()]
         while self.accept(","):
             results.append(self._result())
-        if not self.accept("<-"):
+        if not self.accept("<-") or self.peek() == ("mark", "="):
             self.expect("=")
-        op = self._call(results)
-        self.block.append(op)
+        self.block.append(self._call(results))
 
     def _further_result(self) -> None:
         op = self.block.ops.pop()
         op.outputs = [*op.outputs, self._result()]
+        self.accept("<-")
         self.block.append(op)
 
     def _result(self) -> Variable | None:
-        name = self.next()[1]
-        if name == "_":
+        if self._word("_"):
             return None
+        name = self._name()
         if self.accept(":"):
-            found = parse_type(self._type_text())
+            found = self._type()
             variable = Variable(name, found, block=self.block, where=UNKNOWN)
             variable.stop_gradient = not found.is_float
             return variable
-        if len(self.tokens) > self.at + 1 and self.tokens[self.at + 1] == ("mark", "="):
-            self.accept("<-")
         return self._known(name)
+
+    def _word(self, *words: str) -> str:
+        """The next token if it is one of these, bare; else ''."""
+        kind, text = self.peek()
+        found = kind == "name" and text in words
+        self.at += found
+        return text if found else ""
 
     def _known(self, name: str) -> Variable:
         for block in (self.block, *self.program.blocks):
@@ -154,7 +186,7 @@ class _Reader:
         raise TextError(f"no variable {name!r} is defined above", fix=fix)
 
     def _call(self, results: list[Variable | None]) -> Operator:
-        definition = op_def(self.next()[1], self.program.opset)
+        definition = op_def(self._name(), self.program.opset)
         self.expect("(")
         inputs: list[Variable | None] = []
         attrs = {n: a.default for n, a in definition.attributes.items() if a.default is not None}
@@ -171,67 +203,88 @@ class _Reader:
         return Operator(definition, inputs, results, ordered, self.role, UNKNOWN, made_by)
 
     def _operand(self) -> Variable | None:
-        kind, text = self.peek()
-        if text == "_":
-            self.next()
+        if self._word("_"):
             return None
-        is_literal = kind == "number" or text in ("[", "true", "false")
-        if is_literal or (text in LONG_NAMES and self.tokens[self.at + 1] == ("mark", "(")):
+        kind, text = self.peek()
+        bare = kind == "name" and text in ("true", "false", "const")
+        if kind == "number" or (kind, text) == ("mark", "[") or bare or self._is_typed():
             return self.program.constant(self._literal())
-        if text == "const":
-            raise TextError("the values of a large constant are not in the text")
-        self.next()
-        return self._known(text)
+        return self._known(self._name())
+
+    def _is_typed(self) -> bool:
+        """Whether a literal such as f64(2.0) follows."""
+        kind, text = self.peek()
+        follows = self.tokens[self.at + 1 : self.at + 2] == [("mark", "(")]
+        return kind == "name" and text in LONG_NAMES and follows
 
     def _literal(self) -> np.ndarray:
-        if self.peek()[1] in LONG_NAMES:
-            dtype = as_dtype(self.next()[1])
-            self.expect("(")
-            value = self._value()
-            self.expect(")")
-            return np.array(value, dtype)
+        if self._word("const"):
+            return self._empty()
+        if not self._is_typed():
+            return _natural(self._value())
+        dtype = as_dtype(self._name())
+        self.expect("(")
         value = self._value()
-        array = np.array(value)
-        if array.size == 0:
-            return array.astype(np.int64)
-        return array.astype(np.float32) if array.dtype == np.float64 else array
+        self.expect(")")
+        if dtype.kind != "c":
+            return np.array(value, dtype)
+        pairs = np.array(value, dtype.type(0).real.dtype)  # the last axis: real, imaginary
+        if pairs.shape[-1:] != (2,):
+            raise TextError("a complex number is written [real, imaginary]")
+        return pairs.view(dtype)[..., 0]
+
+    def _empty(self) -> np.ndarray:
+        found = self._type()
+        if not found.is_static or 0 not in (found.shape or ()):
+            raise TextError("the values of a large constant are not in the text")
+        return np.zeros(found.shape, found.dtype)  # type: ignore[arg-type]
 
     def _value(self) -> object:
-        kind, text = self.next()
-        if (kind, text) == ("mark", "["):
+        if self.accept("["):
             values = []
             while not self.accept("]"):
                 values.append(self._value())
                 self.accept(",")
             return values
-        if text in ("true", "false"):
+        kind, text = self.next()
+        if kind == "name" and text in ("true", "false"):
             return text == "true"
         if kind == "number":
             return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+        if kind == "mark":
+            raise TextError(f"expected a value, not {text!r}")
         return text
 
     def _attr(self, definition: OpDef, name: str) -> object:
         kind = definition.attributes[name].kind
         if kind == "TENSOR":
             return self._literal()
-        if self.peek()[1] in LONG_NAMES:
-            return to_onnx_dtype(as_dtype(self.next()[1]))
+        if word := self._word(*LONG_NAMES):
+            return to_onnx_dtype(as_dtype(word))
         return self._value()
 
 
+def _natural(value: object) -> np.ndarray:
+    """The array of a literal without a dtype: bool, i64 or f32."""
+    array = np.array(value)
+    if array.size == 0 or array.dtype.kind == "i":
+        return array.astype(np.int64)
+    if array.dtype.kind not in "bf":
+        raise TextError(f"{value!r} needs a dtype, such as str({value!r})")
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
 def tokenize(line: str) -> list[Token]:
-    """Names, numbers, strings and marks of one line."""
+    """Names, numbers, strings and marks of one line, without its comment."""
     tokens, position = [], 0
     while position < len(line):
         match = TOKEN.match(line, position)
         if match is None:
             raise TextError(f"unexpected {line[position:].lstrip()[:1]!r}")
         kind = match.lastgroup or ""
+        if kind == "comment":
+            break
         text = match[kind]
-        tokens.append(("name", _unquoted(text)) if kind == "string" else (kind, text))
+        tokens.append((kind, str(json.loads(text)) if kind == "string" else text))
         position = match.end()
     return tokens
-
-
-def _unquoted(text: str) -> str:
-    return text[1:-1].encode().decode("unicode_escape")

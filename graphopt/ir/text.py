@@ -11,14 +11,13 @@ import numpy as np
 
 from graphopt.ir.operator import Operator
 from graphopt.ir.schema import Attr, is_default
-from graphopt.ir.types import dtype_text, from_onnx_dtype
+from graphopt.ir.types import LONG_NAMES, dtype_text, from_onnx_dtype, quoted
 from graphopt.ir.variable import Constant, Parameter, Variable
 
 if TYPE_CHECKING:
     from graphopt.ir.block import Block
     from graphopt.ir.program import Program
 
-PLAIN_NAME = re.compile(r"[A-Za-z_][\w.@:/'+-]*")
 MAX_LITERAL = 8
 NATURAL_DTYPES = ("float32", "int64", "bool")
 DTYPE_ATTRS = ("to", "dtype")
@@ -73,7 +72,7 @@ def _block_lines(block: Block) -> Iterator[tuple[str, str]]:
     for variable in block.vars.values():
         if variable.persistable or variable.is_data or variable.name not in made:
             yield (
-                f"{kind_of(variable)} {name_text(variable)} : {_type(variable)}",
+                f"{kind_of(variable)} {quoted(variable.name)} : {_type(variable)}",
                 str(variable.where),
             )
     role = None
@@ -103,11 +102,11 @@ def op_lines(op: Operator) -> Iterator[tuple[str, str]]:
     call = f"{op.type}({', '.join([*map(operand_text, op.inputs), *_attr_texts(op)])})"
     results = list(op.writes())
     if results and all(v.persistable for v in results):
-        targets = ["_" if v is None else name_text(v) for v in op.outputs]
+        targets = ["_" if v is None else quoted(v.name) for v in op.outputs]
         yield f"{', '.join(targets)} <- {call}", where
         return
     for position, variable in enumerate(op.outputs):
-        left = "_" if variable is None else name_text(variable)
+        left = "_" if variable is None else quoted(variable.name)
         if variable is not None and variable.persistable:
             left += " <-"
         elif variable is not None:
@@ -115,17 +114,11 @@ def op_lines(op: Operator) -> Iterator[tuple[str, str]]:
         yield (f"{left} = {call}", where) if position == 0 else (left, "")
 
 
-def name_text(variable: Variable) -> str:
-    """The name, quoted where it has characters the reader could mistake."""
-    name = variable.name
-    return name if PLAIN_NAME.fullmatch(name) else json.dumps(name)
-
-
 def operand_text(variable: Variable | None) -> str:
     """A name, a literal, or _ for an omitted input."""
     if variable is None:
         return "_"
-    return literal_text(variable.value) if isinstance(variable, Constant) else name_text(variable)
+    return literal_text(variable.value) if isinstance(variable, Constant) else quoted(variable.name)
 
 
 def literal_text(value: np.ndarray) -> str:
@@ -135,25 +128,33 @@ def literal_text(value: np.ndarray) -> str:
     ('1e-04', '[1, 2]', 'f64(2.0)')
     """
     value = np.asarray(value)
-    if value.size > MAX_LITERAL:
-        shape = ", ".join(map(str, value.shape))
-        return f"const {dtype_text(value.dtype)}[{shape}]"
-    body = _nested(value)
-    if value.size == 0 and value.ndim > 1:
+    natural = value.dtype.name in NATURAL_DTYPES
+    empty = value.size == 0 and (value.dtype != np.int64 or value.ndim > 1)
+    if value.size > MAX_LITERAL or empty:
         return f"const {dtype_text(value.dtype)}[{', '.join(map(str, value.shape))}]"
-    return body if value.dtype.name in NATURAL_DTYPES else f"{dtype_text(value.dtype)}({body})"
+    return _nested(value) if natural else f"{_literal_dtype(value)}({_nested(value)})"
+
+
+def _literal_dtype(value: np.ndarray) -> str:
+    return "str" if value.dtype.kind in "OUS" else dtype_text(value.dtype)
 
 
 def _nested(value: np.ndarray) -> str:
     if value.ndim:
-        return f"[{', '.join(_nested(row) for row in value)}]"
+        return f"[{', '.join(_nested(value[k, ...]) for k in range(len(value)))}]"
     if value.dtype.kind == "b":
         return "true" if value else "false"
     if value.dtype.kind in "iu":
         return str(int(value))
-    if value.dtype.kind == "O":
-        return json.dumps(value.item() if isinstance(value.item(), str) else str(value.item()))
+    if value.dtype.kind in "OUS":
+        return _string_text(value.item())
+    if value.dtype.kind == "c":
+        return f"[{float_text(value.real)}, {float_text(value.imag)}]"
     return float_text(value)
+
+
+def _string_text(item: object) -> str:
+    return json.dumps(item.decode(errors="replace") if isinstance(item, bytes) else str(item))
 
 
 def float_text(value: np.ndarray) -> str:
@@ -176,8 +177,9 @@ def attr_text(name: str, value: Attr) -> str:
     """An attribute's value as it is written and read."""
     if isinstance(value, np.ndarray):
         return literal_text(value)
-    if name in DTYPE_ATTRS and isinstance(value, int):
-        return dtype_text(from_onnx_dtype(value))
+    if isinstance(value, int):
+        short = dtype_text(from_onnx_dtype(value)) if name in DTYPE_ATTRS else ""
+        return short if short in LONG_NAMES else str(int(value))
     if isinstance(value, list):
         return f"[{', '.join(attr_text('', v) for v in value)}]"
     if isinstance(value, float):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ class TensorType:
     shape: Shape | None
 
     def __str__(self) -> str:
-        dims = "*" if self.shape is None else ", ".join(map(str, self.shape))
+        dims = "*" if self.shape is None else ", ".join(map(_dim_text, self.shape))
         return f"{dtype_text(self.dtype)}[{dims}]"
 
     @property
@@ -126,11 +127,34 @@ def dim_of(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     return None if kind is None else (dim.dim_value if kind == "dim_value" else dim.dim_param)
 
 
-TYPE_TEXT = re.compile(r"(\w+)\[([^\]]*)\]")
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.@:/'+-]*")
+RESERVED = frozenset(
+    {"_", "block", "const", "false", "feed", "frozen", "inf", "nan", "param", "program", "state",
+     "true", "var", *LONG_NAMES}
+)  # fmt: skip
+
+
+def quoted(name: str) -> str:
+    """A name or symbol as text has it: plain if it cannot be mistaken, else a JSON string.
+
+    >>> print(quoted("fc_0.w_0"), quoted("my label"), quoted("state"))
+    fc_0.w_0 "my label" "state"
+    """
+    plain = PLAIN_NAME.fullmatch(name) and name not in RESERVED
+    return name if plain else json.dumps(name)
+
+
+def _dim_text(dim: Dim) -> str:
+    return quoted(dim) if isinstance(dim, str) else str(dim)
+
+
+STRING = r'"(?:[^"\\]|\\.)*"'
+DIM = rf"(?:\d+|{PLAIN_NAME.pattern}|{STRING})"
+TYPE_TEXT = re.compile(rf"(\w+)\[\s*(\*|(?:{DIM}(?:\s*,\s*{DIM})*)?)\s*\]", re.ASCII)
 
 
 def parse_type(text: str) -> TensorType:
-    """Read ``f32[N, 784]``.
+    """Read ``f32[N, 784]``; a symbol that is not a plain name is quoted.
 
     >>> parse_type("i64[]")
     TensorType(dtype=dtype('int64'), shape=())
@@ -138,9 +162,14 @@ def parse_type(text: str) -> TensorType:
     match = TYPE_TEXT.fullmatch(text.strip())
     if match is None:
         raise TextError(f"{text!r} is not a type", fix="write it like f32[N, 784]")
-    dims = [d.strip() for d in match[2].split(",") if d.strip()]
-    shape = None if dims == ["*"] else tuple(int(d) if d.isdigit() else d for d in dims)
-    return TensorType(as_dtype(match[1]), shape)
+    dims = None if match[2] == "*" else tuple(map(_parse_dim, re.findall(DIM, match[2])))
+    return TensorType(as_dtype(match[1]), dims)
+
+
+def _parse_dim(text: str) -> Dim:
+    if text.isdigit():
+        return int(text)
+    return str(json.loads(text)) if text.startswith('"') else text
 
 
 def fits(value: Sequence[int], shape: Shape | None) -> bool:
