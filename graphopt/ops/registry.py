@@ -66,7 +66,33 @@ def _aligned(op: Operator, found: Grads) -> list[Grad]:
     return grads
 
 
+Parts: TypeAlias = "Variable | Sequence[Grad]"
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A primitive in terms of others, through which it is differentiated.
+
+    ``build(g, op)`` records ops that compute the op's results from its operands and returns them,
+    one per formal output (fewer where the last are never differentiated). The op itself still runs
+    as it is: only what the gradient needs of the decomposition is recorded.
+    """
+
+    type: str
+    build: Callable[[Tape, Operator], Parts]
+    cases: tuple[Case, ...]
+    nondiff: frozenset[str]
+    twice: bool
+
+    def results(self, g: Tape, op: Operator) -> list[Grad]:
+        """What stands for each result of ``op``; None for one that is not made."""
+        made = self.build(g, op)
+        parts = [made] if isinstance(made, Variable) else list(made)
+        return [*parts, *[None] * len(op.outputs)][: len(op.outputs)]
+
+
 CARDS: dict[str, Card] = {}
+DECOMPOSITIONS: dict[str, Decomposition] = {}
 ZERO: dict[str, str] = {}
 
 
@@ -82,6 +108,25 @@ def gradient(
     def register(rule: Rule) -> Rule:
         CARDS[type] = Card(type, rule, tuple(cases), frozenset(nondiff), twice)
         return rule
+
+    return register
+
+
+Build: TypeAlias = Callable[[Tape, Operator], Parts]
+
+
+def decomposition(
+    type: str, *, cases: Sequence[Case], nondiff: Sequence[str] = (), twice: bool = True
+) -> Callable[[Build], Build]:
+    """Register how an ONNX op is made of others, with sample shapes that test it."""
+    formals = {f.name for f in op_def(type).inputs}
+    for case in cases:
+        _check_names(type, set(case.inputs) - formals, "case")
+    _check_names(type, set(nondiff) - formals, "nondiff")
+
+    def register(build: Build) -> Build:
+        DECOMPOSITIONS[type] = Decomposition(type, build, tuple(cases), frozenset(nondiff), twice)
+        return build
 
     return register
 

@@ -13,7 +13,7 @@ from graphopt.ir.operator import Operator, Role
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Parameter, Variable
 from graphopt.ir.where import at
-from graphopt.ops.registry import CARDS, ZERO
+from graphopt.ops.registry import CARDS, DECOMPOSITIONS, ZERO
 from graphopt.passes.broadcast import sum_to
 from graphopt.passes.recompute import Recompute
 from graphopt.passes.snapshot import Snapshots
@@ -176,12 +176,15 @@ class _Backward:
         results: Sequence[Variable | None],
         active: set[int],
     ) -> None:
-        """Differentiate an op without a card through the function body onnx gives it."""
-        if not has_body(op):
-            raise self._no_gradient(op)
+        """Differentiate an op without a rule through its decomposition: ours, or onnx's."""
         assert self.tape.scratch is not None
         start = len(self.tape.scratch)
-        outputs = expand(self.tape, frozen)
+        if op.type in DECOMPOSITIONS:
+            outputs = DECOMPOSITIONS[op.type].results(self.tape, frozen)
+        elif has_body(op):
+            outputs = expand(self.tape, frozen)
+        else:
+            raise self._no_gradient(op)
         body = list(self.tape.scratch[start:])
         for output, grad in zip(outputs, results, strict=True):
             if output is not None and grad is not None:

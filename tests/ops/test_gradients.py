@@ -2,14 +2,14 @@
 
 import pytest
 
-from graphopt.ops.registry import CARDS
+from graphopt.ops.registry import CARDS, DECOMPOSITIONS
 from graphopt.passes.backward import gradients
 from tests.ops.harness import build, evaluate
 
 STEP = 1e-5
 ALL = [
     pytest.param(card, case, symbolic, id=f"{type}-{number}-{'symbolic' if symbolic else 'static'}")
-    for type, card in sorted(CARDS.items())
+    for type, card in sorted({**CARDS, **DECOMPOSITIONS}.items())
     for number, case in enumerate(card.cases)
     for symbolic in (False, True)
 ]
@@ -73,7 +73,9 @@ def test_gradient(card, case, symbolic, rng):
 
 
 def test_every_card_has_cases_and_shapes_in_its_docstring():
-    for card in CARDS.values():
+    pages = [(card, card.rule.__doc__) for card in CARDS.values()]
+    pages += [(card, card.build.__doc__) for card in DECOMPOSITIONS.values()]
+    for card, page in pages:
         assert card.cases, card.type
-        doc = card.rule.__doc__ or ""
+        doc = page or ""
         assert ("=" in doc and "[" in doc) or "broadcast" in doc, f"{card.type}: {doc!r}"
