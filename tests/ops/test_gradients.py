@@ -9,7 +9,7 @@ from tests.ops.harness import build, evaluate
 STEP = 1e-5
 ALL = [
     pytest.param(card, case, symbolic, id=f"{type}-{number}-{'symbolic' if symbolic else 'static'}")
-    for type, card in sorted({**CARDS, **DECOMPOSITIONS}.items())
+    for type, card in [*sorted(CARDS.items()), *sorted(DECOMPOSITIONS.items())]
     for number, case in enumerate(card.cases)
     for symbolic in (False, True)
 ]
@@ -73,9 +73,9 @@ def test_gradient(card, case, symbolic, rng):
 
 
 def test_every_card_has_cases_and_shapes_in_its_docstring():
-    pages = [(card, card.rule.__doc__) for card in CARDS.values()]
-    pages += [(card, card.build.__doc__) for card in DECOMPOSITIONS.values()]
-    for card, page in pages:
-        assert card.cases, card.type
-        doc = page or ""
-        assert ("=" in doc and "[" in doc) or "broadcast" in doc, f"{card.type}: {doc!r}"
+    pages = {type: (card.cases, card.rule) for type, card in CARDS.items()}
+    pages.update({type: (card.cases, card.build) for type, card in DECOMPOSITIONS.items()})
+    for type, (cases, page) in pages.items():
+        assert cases, type
+        doc = page.__doc__ or ""
+        assert ("=" in doc and "[" in doc) or "broadcast" in doc, f"{type}: {doc!r}"
