@@ -2,14 +2,15 @@
 
 import pytest
 
-from graphopt.ops.registry import CARDS, DECOMPOSITIONS
+from graphopt.ops.registry import CARDS, DECOMPOSITIONS, Card, Decomposition
 from graphopt.passes.backward import gradients
 from tests.ops.harness import build, evaluate
 
 STEP = 1e-5
+PAGES: dict[str, Card | Decomposition] = {**CARDS, **DECOMPOSITIONS}
 ALL = [
     pytest.param(card, case, symbolic, id=f"{type}-{number}-{'symbolic' if symbolic else 'static'}")
-    for type, card in [*sorted(CARDS.items()), *sorted(DECOMPOSITIONS.items())]
+    for type, card in sorted(PAGES.items())
     for number, case in enumerate(card.cases)
     for symbolic in (False, True)
 ]
@@ -73,9 +74,7 @@ def test_gradient(card, case, symbolic, rng):
 
 
 def test_every_card_has_cases_and_shapes_in_its_docstring():
-    pages = {type: (card.cases, card.rule) for type, card in CARDS.items()}
-    pages.update({type: (card.cases, card.build) for type, card in DECOMPOSITIONS.items()})
-    for type, (cases, page) in pages.items():
-        assert cases, type
-        doc = page.__doc__ or ""
+    for type, card in PAGES.items():
+        assert card.cases, type
+        doc = (card.rule if isinstance(card, Card) else card.build).__doc__ or ""
         assert ("=" in doc and "[" in doc) or "broadcast" in doc, f"{type}: {doc!r}"
