@@ -20,14 +20,35 @@ if TYPE_CHECKING:
 
 
 class Block:
-    """A list of ops and the variables they define."""
+    """A list of ops and the variables they define.
 
-    def __init__(self, program: Program, idx: int, parent_idx: int) -> None:
+    Block 0 of a Program is global. Others are attributes of control-flow ops: they take ``inputs``,
+    read variables of the blocks around them, and give ``outputs``. ``idx`` is -1 until the op that
+    holds the block is in the Program.
+    """
+
+    def __init__(self, program: Program, parent: Block | None = None) -> None:
         self.program = program
-        self.idx = idx
-        self.parent_idx = parent_idx
+        self.parent = parent
+        self.idx = -1 if parent else 0
         self.ops: list[Operator] = []
         self.vars: dict[str, Variable] = {}
+        self.inputs: list[Variable] = []
+        self.outputs: list[Variable] = []
+
+    @property
+    def parent_idx(self) -> int:
+        """The index of the block around this one; -1 for the global block."""
+        return -1 if self.parent is None else self.parent.idx
+
+    def captures(self) -> Iterator[Variable]:
+        """The variables of the blocks around this one that it reads, once each."""
+        own = {id(v) for v in self.inputs}
+        own.update(id(v) for op in self.ops for v in op.writes())
+        for v in (*(v for op in self.ops for v in op.reads()), *self.outputs):
+            if id(v) not in own:
+                own.add(id(v))
+                yield v
 
     def var(self, name: str) -> Variable:
         """The variable of this name.
@@ -55,6 +76,14 @@ class Block:
         """The block's parameters, lazily."""
         return (v for v in self.vars.values() if isinstance(v, Parameter))
 
+    def add_input(self, name: str, tensor_type: TensorType) -> Variable:
+        """A new formal input."""
+        variable = Variable(self.program.unused_name(name), tensor_type, block=self, where=here())
+        variable.stop_gradient = not tensor_type.is_float
+        self.add_var(variable)
+        self.inputs.append(variable)
+        return variable
+
     def add_var(self, variable: Variable) -> None:
         """Register a variable under its name.
 
@@ -77,6 +106,7 @@ class Block:
                 fix="give one of them another name",
             )
         self.vars[variable.name] = variable
+        self.program.names.add(variable.name)
         self.program.note_symbols(variable.tensor_type)
         self.program.version += 1
 
@@ -107,8 +137,7 @@ class Block:
         op.block = self
         op.scope = op.scope or self.program.scope
         self.ops.append(op)
-        if op.definition.domain == "":
-            self.program.opset = max(self.program.opset, op.definition.since)
+        self.program.adopt(op)
         self.program.version += 1
 
     def insert(self, index: int, op: Operator) -> None:
@@ -136,7 +165,7 @@ class Block:
             UnknownOpError: there is no op of this type.
             ShapeError, DTypeError: the op cannot take the inputs.
         """
-        definition = op_def(type, self.program.opset)
+        definition = op_def(type, self.program.opset_of(type))
         operands = _flatten(definition.type, definition.inputs, inputs or {})
         results = _flatten(definition.type, definition.outputs, outputs or {})
         Tape(self).emit(type, *operands, into=results, **dict(attrs or {}))

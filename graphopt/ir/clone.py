@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator, Role
+from graphopt.ir.schema import is_block
 from graphopt.ir.variable import Constant, Parameter, Variable
 
 if TYPE_CHECKING:
@@ -19,26 +21,81 @@ def copy(program: Program, keep: Callable[[Operator], bool] = lambda op: True) -
     new = type(program)()
     new.random_seed, new.family = program.random_seed, program.family
     new.take_counters(program)
-    for old in program.blocks[1:]:
-        new.add_block(old.parent_idx)
-    for old, block in zip(program.blocks, new.blocks, strict=True):
-        kept = [op for op in old.ops if keep(op)]
-        made = {v.name for op in old.ops for v in op.writes()}
-        live = {v.name for op in kept for v in (*op.reads(), *op.writes())}
-        for variable in old.vars.values():
-            if variable.name in live or variable.name not in made or variable.persistable:
-                block.add_var(copy_variable(variable, new))
-        for op in kept:
-            block.append(copy_op(op, new))
+    old, block = program.global_block(), new.global_block()
+    kept = [op for op in old.ops if keep(op)]
+    made = {v.name for op in old.ops for v in op.writes()}
+    live = {v.name for op in kept for v in (*op.reads(), *op.writes())}
+    copies = Copies(new)
+    for variable in old.vars.values():
+        if variable.name in live or variable.name not in made or variable.persistable:
+            block.add_var(copies.new_variable(variable, block))
+    for op in kept:
+        block.append(copies.op(op, block))
     return new
 
 
-def copy_variable(variable: Variable, program: Program) -> Variable:
-    """The same variable in another Program."""
-    block = program.blocks[variable.block.idx]
+class Copies:
+    """What stands for the variables of a Program, in another one or under other names."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.known: dict[int, Variable] = {}
+
+    def of(self, variable: Variable) -> Variable:
+        """What stands for a variable; the variable itself if nothing does."""
+        if isinstance(variable, Constant) and variable.program is not self.program:
+            return self.program.constant(variable.value, variable.name)
+        return self.known.get(id(variable), variable)
+
+    def op(self, op: Operator, block: Block) -> Operator:
+        """The same op over what stands for its variables; results are new variables.
+
+        A result that something stands for already is assigned to that.
+        """
+        new = Operator(
+            op.definition,
+            [None if v is None else self.of(v) for v in op.inputs],
+            [None if v is None else self._result(v, block) for v in op.outputs],
+            dict(op.attrs),
+            op.role,
+            op.where,
+            op.made_by,
+        )
+        for name in op.attrs if op.definition.has_blocks else ():
+            if is_block(op.definition, name):
+                new.attrs[name] = self.block(op.attrs[name], block)
+        new.scope = op.scope
+        return new
+
+    def block(self, old: Block, parent: Block) -> Block:
+        """The same block inside ``parent``."""
+        block = Block(self.program, parent)
+        block.inputs = [self.new_variable(v, block) for v in old.inputs]
+        for variable in block.inputs:
+            block.add_var(variable)
+        for op in old.ops:
+            block.append(self.op(op, block))
+        block.outputs = [self.of(v) for v in old.outputs]
+        return block
+
+    def _result(self, variable: Variable, block: Block) -> Variable:
+        found = self.known.get(id(variable))
+        return self.new_variable(variable, block) if found is None else found
+
+    def new_variable(self, variable: Variable, block: Block) -> Variable:
+        """A variable of ``block`` that stands for ``variable`` from now on."""
+        name = variable.name
+        if variable.program is self.program:
+            name = self.program.unused_name(name) if name else name
+        self.known[id(variable)] = copy_variable(variable, block, name)
+        return self.known[id(variable)]
+
+
+def copy_variable(variable: Variable, block: Block, name: str) -> Variable:
+    """The same variable in another block."""
     if isinstance(variable, Parameter):
         parameter = Parameter(
-            variable.name,
+            name,
             variable.tensor_type,
             block=block,
             where=variable.where,
@@ -50,7 +107,7 @@ def copy_variable(variable: Variable, program: Program) -> Variable:
         parameter.stop_gradient = variable.stop_gradient
         return parameter
     return Variable(
-        variable.name,
+        name,
         variable.tensor_type,
         block=block,
         where=variable.where,
@@ -58,27 +115,6 @@ def copy_variable(variable: Variable, program: Program) -> Variable:
         stop_gradient=variable.stop_gradient,
         is_data=variable.is_data,
     )
-
-
-def copy_op(op: Operator, program: Program) -> Operator:
-    """The same op over another Program's variables of the same names."""
-    new = Operator(
-        op.definition,
-        [None if v is None else _counterpart(v, program) for v in op.inputs],
-        [None if v is None else _counterpart(v, program) for v in op.outputs],
-        dict(op.attrs),
-        op.role,
-        op.where,
-        op.made_by,
-    )
-    new.scope = op.scope
-    return new
-
-
-def _counterpart(variable: Variable, program: Program) -> Variable:
-    if isinstance(variable, Constant):
-        return program.constant(variable.value)
-    return program.blocks[variable.block.idx].vars[variable.name]
 
 
 def for_test(program: Program) -> Program:

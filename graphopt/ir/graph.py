@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import networkx as nx
 
+    from graphopt.ir.operator import Operator
     from graphopt.ir.program import Program
+    from graphopt.ir.variable import Variable
 
 Graph: TypeAlias = "nx.MultiDiGraph[Hashable]"
 
@@ -29,13 +31,19 @@ def to_networkx(program: Program) -> Graph:
         for position, op in enumerate(block.ops):
             node = (block.idx, position)
             graph.add_node(node, kind="op", op=op, type=op.type, role=str(op.role))
-            for slot, operands in op.definition.slots(op.inputs).items():
-                for v in operands:
-                    if v is not None:
-                        graph.add_node(v.name, kind="var", variable=v)
-                        graph.add_edge(v.name, node, slot=slot)
+            for slot, v in _read_slots(op):
+                graph.add_node(v.name, kind="var", variable=v)
+                graph.add_edge(v.name, node, slot=slot)
             for slot, results in op.definition.result_slots(op.outputs).items():
-                for v in results:
-                    if v is not None:
-                        graph.add_edge(node, v.name, slot=slot)
+                graph.add_edges_from(
+                    (node, v.name, {"slot": slot}) for v in results if v is not None
+                )
     return graph
+
+
+def _read_slots(op: Operator) -> Iterator[tuple[str, Variable]]:
+    """Operands with their formal inputs, then what the op's blocks read around them, with ''."""
+    for slot, operands in op.definition.slots(op.inputs).items():
+        yield from ((slot, v) for v in operands if v is not None)
+    for block in op.blocks():
+        yield from (("", v) for v in block.captures())

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from graphopt.errors import ArgumentError, did_you_mean
-from graphopt.ir.schema import Attr, OpDef
+from graphopt.ir.schema import Attr, OpDef, is_block
 from graphopt.ir.where import Where
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Operator:
 
     @property
     def type(self) -> str:
-        """The op's name, such as MatMul or ASGD."""
+        """The op's name, such as MatMul, ASGD or ai.onnx.ml::Scaler."""
         return self.definition.type
 
     @property
@@ -92,9 +92,19 @@ class Operator:
         """The op's position in its block."""
         return -1 if self.block is None else self.block.ops.index(self)
 
-    def reads(self) -> Iterator[Variable]:
+    def operands(self) -> Iterator[Variable]:
         """The operands that are there."""
         return (v for v in self.inputs if v is not None)
+
+    def blocks(self) -> list[Block]:
+        """The blocks of a control-flow op."""
+        return [self.attrs[name] for name in self.attrs if is_block(self.definition, name)]
+
+    def reads(self) -> Iterator[Variable]:
+        """The operands that are there, and what the op's blocks read of the blocks around them."""
+        yield from self.operands()
+        for block in self.blocks() if self.definition.has_blocks else ():
+            yield from block.captures()
 
     def writes(self) -> Iterator[Variable]:
         """The results that are there."""
@@ -131,7 +141,7 @@ class Operator:
     @property
     def input_arg_names(self) -> list[str]:
         """The names of the operands."""
-        return [v.name for v in self.reads()]
+        return [v.name for v in self.operands()]
 
     @property
     def output_arg_names(self) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from graphopt.errors import GraphoptError, TextError, did_you_mean
+from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.program import Program
 from graphopt.ir.schema import OpDef, op_def
@@ -18,6 +19,7 @@ from graphopt.ir.types import (
     STRING,
     TensorType,
     as_dtype,
+    container,
     parse_type,
     to_onnx_dtype,
 )
@@ -32,7 +34,7 @@ TOKEN = re.compile(
     re.ASCII,
 )
 HEADER = re.compile(r"program : opset (\d+)\b")
-BLOCK = re.compile(r"block \d+ in (\d+)$")
+BLOCK = re.compile(r"(\w+)\((.*)\):\s*(#.*)?$")
 Token: TypeAlias = tuple[str, str]
 
 
@@ -77,9 +79,38 @@ class _Reader:
         elif found := HEADER.match(line):
             self.program.opset = max(self.program.opset, int(found[1]))
         elif found := BLOCK.match(line):
-            self.block = self.program.add_block(int(found[1]))
+            self._open(found[1], tokenize(found[2]))
+        elif line.startswith("->"):
+            self._close(tokenize(line[2:]))
         else:
             self._line(tokenize(line))
+
+    def _open(self, name: str, inputs: list[Token]) -> None:
+        """A block of the last op begins."""
+        op, block = self.block.ops[-1], Block(self.program, self.block)
+        if name not in op.definition.attributes:
+            raise TextError(f"{op.type} has no block {name!r}")
+        op.attrs[name] = block
+        self.program.register(block, self.block)
+        self.block = block
+        self.tokens, self.at = inputs, 0
+        while self.at < len(self.tokens):
+            formal = self._name()
+            self.expect(":")
+            block.add_input(formal, self._type())
+            self.accept(",")
+
+    def _close(self, outputs: list[Token]) -> None:
+        if self.block.parent is None:
+            raise TextError("no block is open here")
+        self.tokens, self.at = outputs, 0
+        while self.at < len(self.tokens):
+            found = self._operand()
+            if found is not None:
+                self.block.outputs.append(found)
+            self.accept(",")
+        self.block = self.block.parent
+        self.role = self.block.ops[-1].role
 
     def _line(self, tokens: list[Token]) -> None:
         self.tokens, self.at = tokens, 0
@@ -88,7 +119,7 @@ class _Reader:
         kind, word = self.peek()
         if kind == "name" and word in KINDS and len(tokens) > 1 and tokens[1][0] != "mark":
             self._declare(self.next()[1])
-        elif ("mark", "(") in tokens:
+        elif ("mark", "=") in tokens or ("mark", "<-") in tokens[:-1]:
             self._statement()
         else:
             self._further_result()
@@ -139,12 +170,25 @@ class _Reader:
 
     def _type(self) -> TensorType:
         dtype = self._name()
+        if self.accept("("):
+            return self._container(dtype)
         self.expect("[")
         parts = []
         while not self.accept("]"):
             kind, text = self.next()
             parts.append(json.dumps(text) if kind == "string" else text)
         return parse_type(f"{dtype}[{' '.join(parts)}]")
+
+    def _container(self, kind: str) -> TensorType:
+        key = None
+        if kind == "map":
+            key = as_dtype(self._name())
+            self.expect(",")
+        element = self._type()
+        self.expect(")")
+        if kind not in ("seq", "optional", "map"):
+            raise TextError(f"{kind!r} is not a type that holds others")
+        return container(kind, element, key)
 
     def _statement(self) -> None:
         results = [self._result()]
@@ -179,14 +223,17 @@ class _Reader:
         return text if found else ""
 
     def _known(self, name: str) -> Variable:
-        for block in (self.block, *self.program.blocks):
+        block: Block | None = self.block
+        while block is not None:
             if name in block.vars:
                 return block.vars[name]
+            block = block.parent
         fix = did_you_mean(name, self.block.vars)
         raise TextError(f"no variable {name!r} is defined above", fix=fix)
 
     def _call(self, results: list[Variable | None]) -> Operator:
-        definition = op_def(self._name(), self.program.opset)
+        type = self._name()
+        definition = op_def(type, self.program.opset_of(type))
         self.expect("(")
         inputs: list[Variable | None] = []
         attrs = {n: a.default for n, a in definition.attributes.items() if a.default is not None}

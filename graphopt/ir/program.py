@@ -13,9 +13,10 @@ import numpy as np
 from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.ir import clone, graph, held, text
 from graphopt.ir.block import Block
-from graphopt.ir.schema import OPSET, Inferred
+from graphopt.ir.operator import Operator
+from graphopt.ir.schema import OPSET, domain_of
 from graphopt.ir.tape import Tape
-from graphopt.ir.types import TensorType
+from graphopt.ir.types import Inferred, TensorType
 from graphopt.ir.variable import Constant, Parameter, Variable
 from graphopt.ir.where import UNKNOWN, Where
 
@@ -30,8 +31,8 @@ class Rate(Protocol):
 
 
 RESTORED = (
-    "_generated_symbols", "_symbols", "_taken", "_used_symbols", "constants", "equal_dims", "opset",
-    "rates", "version",
+    "_generated_symbols", "_symbols", "_taken", "_used_symbols", "constants", "domains",
+    "equal_dims", "names", "opset", "rates", "version",
 )  # fmt: skip
 LETTERS = "NMKLPQRSTUVW"
 
@@ -45,10 +46,12 @@ class Program:
     """
 
     def __init__(self) -> None:
-        self.blocks: list[Block] = [Block(self, 0, -1)]
-        self.current_block_idx = 0
+        self.blocks: list[Block] = [Block(self)]
+        self.names: set[str] = set()  # of all variables: no block shadows another's
+        self._recording = self.blocks[0]
         self.version = 0
         self.opset = OPSET
+        self.domains: dict[str, int] = {}  # versions of the domains other than ai.onnx
         self.constants: dict[tuple[str, tuple[int, ...], bytes], Constant] = {}
         self.family = object()  # shared by clones, in which equal names mean the same variable
         self._random_seed = 0
@@ -88,12 +91,44 @@ class Program:
 
     def current_block(self) -> Block:
         """The block that is being recorded."""
-        return self.blocks[self.current_block_idx]
+        return self._recording
 
-    def add_block(self, parent_idx: int) -> Block:
-        """A new block inside another."""
-        self.blocks.append(Block(self, len(self.blocks), parent_idx))
-        return self.blocks[-1]
+    @property
+    def current_block_idx(self) -> int:
+        """The index of the block that is being recorded; -1 while its op is not there yet."""
+        return self._recording.idx
+
+    @contextmanager
+    def recording(self, block: Block) -> Iterator[None]:
+        """Inside, users' ops are recorded into ``block``."""
+        outer, self._recording = self._recording, block
+        try:
+            yield
+        finally:
+            self._recording = outer
+
+    def adopt(self, op: Operator) -> None:
+        """Take note of an op's opset, and of its blocks if the op is in the Program."""
+        domain = op.definition.domain
+        if domain == "":
+            self.opset = max(self.opset, op.definition.since)
+        elif op.definition.schema is not None:
+            self.domains[domain] = max(self.domains.get(domain, 1), op.definition.since)
+        if op.definition.has_blocks and op.block is not None and op.block.idx >= 0:
+            for block in op.blocks():
+                self.register(block, op.block)
+                for inner in block.ops:
+                    self.adopt(inner)
+
+    def register(self, block: Block, parent: Block) -> None:
+        """A block, of an op that is in ``parent``, becomes part of the Program."""
+        block.parent, block.idx = parent, len(self.blocks)
+        self.blocks.append(block)
+
+    def opset_of(self, type: str) -> int:
+        """The version of the domain that defines an op; 0 if any will do."""
+        domain = domain_of(type)
+        return self.domains.get(domain, 0) if domain else self.opset
 
     def recorder(self) -> Tape:
         """A tape over the block that is being recorded."""
@@ -195,8 +230,8 @@ class Program:
         return self.unique_name(name) if self.has_var(name) else name
 
     def has_var(self, name: str) -> bool:
-        """Whether any block has a variable of this name."""
-        return any(name in block.vars for block in self.blocks)
+        """Whether a variable, of any block, has or had this name."""
+        return name in self.names
 
     def note_symbols(self, tensor_type: TensorType) -> None:
         """Remember the symbols of a type, so that fresh ones differ."""
@@ -223,15 +258,12 @@ class Program:
 
     def tensor_type(self, inferred: Inferred) -> TensorType:
         """A type from inference, with a fresh symbol for every open dim."""
-        dtype, dims = inferred
-        if dims is None:
-            return TensorType(dtype, None)
-        return TensorType(dtype, tuple(self.fresh_symbol() if d is None else d for d in dims))
+        return inferred.closed(self.fresh_symbol)
 
     def take_counters(self, other: Program) -> None:
         """Go on numbering names and symbols where ``other`` is."""
         self._symbols, self._taken, self.opset = other._symbols, dict(other._taken), other.opset
-        self.rates = dict(other.rates)
+        self.rates, self.domains = dict(other.rates), dict(other.domains)
         self.equal_dims, self._scopes = dict(other.equal_dims), set(other._scopes)
         self._used_symbols = set(other._used_symbols)
         self._generated_symbols = set(other._generated_symbols)
@@ -251,13 +283,14 @@ class Program:
         if self._undo is not None:
             self._undo.append(action)
 
-    def constant(self, value: np.ndarray) -> Constant:
-        """The constant of this value: one per value and Program."""
+    def constant(self, value: np.ndarray, name: str = "") -> Constant:
+        """The constant of this value: one per value and Program; ``name`` is for a new one."""
         key = (value.dtype.str + value.dtype.name, value.shape, value.tobytes())
         if key not in self.constants:
             frozen = np.array(value, order="C")
             frozen.flags.writeable = False
-            name = f"const_{len(self.constants)}"
+            name = self.unused_name(name) if name else self.unique_name("const")
+            self.names.add(name)
             self.constants[key] = Constant(name, frozen, block=self.blocks[0], where=UNKNOWN)
         return self.constants[key]
 
@@ -267,7 +300,7 @@ class Program:
         if self._undo is not None:
             yield
             return
-        saved = [(b, list(b.ops), dict(b.vars)) for b in self.blocks]
+        saved = [(b, list(b.ops), dict(b.vars), list(b.outputs)) for b in self.blocks]
         fields = {name: copy(getattr(self, name)) for name in RESTORED}
         self._undo = []
         try:
@@ -275,9 +308,9 @@ class Program:
         except BaseException:
             for action in reversed(self._undo):
                 action()
-            self.blocks = [block for block, _, _ in saved]
-            for block, ops, variables in saved:
-                block.ops, block.vars = ops, variables
+            self.blocks = [block for block, *_ in saved]
+            for block, ops, variables, outputs in saved:
+                block.ops, block.vars, block.outputs = ops, variables, outputs
             for name, value in fields.items():
                 setattr(self, name, value)
             raise

@@ -13,14 +13,14 @@ import onnx
 from onnx.defs import OpSchema
 
 from graphopt.errors import DTypeError, GraphoptError, ShapeError, UnknownOpError, did_you_mean
-from graphopt.ir.types import TensorType, from_proto, to_onnx_dtype, to_proto
+from graphopt.ir.control_types import CONTROL
+from graphopt.ir.types import Inferred, TensorType, from_proto, to_onnx_dtype, to_proto
 
 OPSET = 21
 Attr: TypeAlias = Any  # int, float, str, bytes-free lists of them, numpy array, or a Block
-# A dim that inference leaves open is None; the Program gives it a fresh symbol.
-Inferred: TypeAlias = tuple[np.dtype, list[int | str | None] | None]
-Infer: TypeAlias = Callable[[Sequence["TensorType | None"], Mapping[str, Attr]], list[TensorType]]
+Infer: TypeAlias = Callable[[Sequence["TensorType | None"], Mapping[str, Attr]], list[Inferred]]
 
+MAX_VERSION = 1000  # beyond the newest version of every domain
 MAX_MEMO = 20_000  # inferences remembered; training graphs repeat a few hundred
 MAX_DATA_SIZE = 64  # larger constants carry no shape information
 
@@ -48,7 +48,10 @@ class AttrDef:
 
 @dataclass(frozen=True, eq=False)
 class OpDef:
-    """The definition of an op. ``infer`` is set for composites, ``schema`` for ONNX ops."""
+    """The definition of an op. ``schema`` is set for ONNX ops, ``infer`` where we type the op.
+
+    ``type`` is onnx's name, with the domain where it is not ai.onnx: ``ai.onnx.ml::Scaler``.
+    """
 
     type: str
     domain: str
@@ -61,6 +64,16 @@ class OpDef:
 
     def __repr__(self) -> str:
         return f"<OpDef {self.domain or 'ai.onnx'}::{self.type}-{self.since}>"
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether the op has bodies."""
+        return self.infer is not None and self.schema is not None
+
+    @property
+    def op_type(self) -> str:
+        """The name without the domain."""
+        return self.type.rpartition("::")[2]
 
     @property
     def variadic_input(self) -> bool:
@@ -96,13 +109,20 @@ def register_composite(definition: OpDef) -> None:
     _composites[definition.type] = definition
 
 
-def op_def(type: str, opset: int = OPSET) -> OpDef:
+def op_def(type: str, opset: int = 0) -> OpDef:
     """The definition of an op: a composite, else ONNX's newest at ``opset``, else its first later.
+
+    ``opset`` is the version of the op's own domain; 0 means the one that Programs start from.
 
     Raises:
         UnknownOpError: there is no such op.
     """
     return _composites.get(type) or _onnx_op_def(type, opset)
+
+
+def domain_of(type: str) -> str:
+    """The domain of an op's type; '' is ai.onnx."""
+    return type.rpartition("::")[0]
 
 
 @cache
@@ -116,15 +136,20 @@ def _onnx_op_def(type: str, opset: int) -> OpDef:
         outputs=tuple(_formal(f) for f in schema.outputs),
         attributes={name: _attr_def(a) for name, a in schema.attributes.items()},
         schema=schema,
+        infer=CONTROL.get(type),
     )
 
 
 def _find_schema(type: str, opset: int) -> OpSchema:
-    for version in (opset, onnx.defs.onnx_opset_version()):
+    domain, _, name = type.rpartition("::")
+    first = opset or (OPSET if domain == "" else MAX_VERSION)
+    for version in (first, MAX_VERSION):
         try:
-            return onnx.defs.get_schema(type, version, "")
+            schema = onnx.defs.get_schema(name, version, domain)
         except onnx.defs.SchemaError:
             continue
+        if not schema.deprecated:
+            return schema
     names = {s.name for s in onnx.defs.get_all_schemas()} | set(_composites)
     raise UnknownOpError(
         f"there is no op {type!r}", fix=did_you_mean(type, names) or "see docs/op-table.md"
@@ -172,8 +197,7 @@ def infer(
         ShapeError, DTypeError: onnx's sentence, without operands (the caller knows their names).
     """
     if definition.infer is not None:
-        return [(t.dtype, None if t.shape is None else list(t.shape))
-                for t in definition.infer(inputs, attrs)]  # fmt: skip
+        return definition.infer(inputs, attrs)[:n_outputs]
     values = {i: v for i, v in data.items() if v.size <= MAX_DATA_SIZE}
     key = (
         definition.type,
@@ -209,7 +233,8 @@ def _infer_onnx(
     node = make_node(definition, names, results, attrs)
     types = {f"i{k}": to_proto(t) for k, t in enumerate(inputs) if t is not None}
     tensors = {f"i{k}": onnx.numpy_helper.from_array(v) for k, v in data.items()}
-    opsets = [onnx.helper.make_opsetid(definition.domain, max(OPSET, definition.since))]
+    version = max(OPSET, definition.since) if definition.domain == "" else definition.since
+    opsets = [onnx.helper.make_opsetid(definition.domain, version)]
     try:
         found = onnx.shape_inference.infer_node_outputs(
             definition.schema, node, types, tensors, opset_imports=opsets
@@ -232,12 +257,18 @@ def make_node(
 ) -> onnx.NodeProto:
     """The ONNX node; attributes that equal their default are left out."""
     node = onnx.NodeProto(
-        op_type=definition.type, domain=definition.domain, input=inputs, output=outputs
+        op_type=definition.op_type, domain=definition.domain, input=inputs, output=outputs
     )
     for name, value in attrs.items():
         if not is_default(definition, name, value):
             node.attribute.append(make_attribute(definition, name, value))
     return node
+
+
+def is_block(definition: OpDef, name: str) -> bool:
+    """Whether an attribute holds a Block."""
+    attribute = definition.attributes.get(name)
+    return attribute is not None and attribute.kind == "GRAPH"
 
 
 def is_default(definition: OpDef, name: str, value: Attr) -> bool:
@@ -253,6 +284,8 @@ def make_attribute(definition: OpDef, name: str, value: Attr) -> onnx.AttributeP
     kind = definition.attributes[name].kind
     if kind == "TENSOR":
         value = onnx.numpy_helper.from_array(np.asarray(value))
+    elif kind == "TENSORS":
+        value = [onnx.numpy_helper.from_array(np.asarray(v)) for v in value]
     elif kind in ("FLOAT", "FLOATS"):
         value = [float(v) for v in value] if kind == "FLOATS" else float(value)
     code = getattr(onnx.AttributeProto, kind)
@@ -265,6 +298,8 @@ def attr_value(proto: onnx.AttributeProto) -> Attr:
     if isinstance(value, onnx.TensorProto):
         return onnx.numpy_helper.to_array(value)
     if isinstance(value, (list, tuple)) or hasattr(value, "extend"):
+        if proto.type == onnx.AttributeProto.TENSORS:
+            return [onnx.numpy_helper.to_array(v) for v in value]
         return [_plain(v) for v in value]
     return _plain(value)
 

@@ -6,7 +6,7 @@ from which only what is needed is spliced into the Program.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -47,7 +47,9 @@ class Tape(OnnxOps):
         self.role = role
         self.made_by = made_by
         self.scratch: list[Operator] | None = [] if scratch else None
-        self.saved: list[tuple[Operator, int, Variable]] = []
+        # Results that ops of the Program get if what is spliced reads them, and how they get them.
+        self.deferred: list[tuple[Variable, Callable[[], None]]] = []
+        self.asked: dict[tuple[int, int | str], Variable] = {}
 
     def __getattr__(self, type: str) -> Any:  # noqa: ANN401 - typed by tape.pyi
         if not type[:1].isupper():
@@ -67,7 +69,7 @@ class Tape(OnnxOps):
         Numbers and arrays among ``operands`` become constants of the dtype the op wants; None is
         an omitted optional input. ``into`` assigns the results to existing variables.
         """
-        definition = op_def(type, self.program.opset)
+        definition = op_def(type, self.program.opset_of(type))
         where = here()
         inputs = self._operands(definition, operands, where)
         equal = equal_fed_dims(self.program, definition.type, inputs)
@@ -123,12 +125,12 @@ class Tape(OnnxOps):
         types = [None if v is None else renamed(v.tensor_type, equal or {}) for v in inputs]
         data = {k: v.value for k, v in enumerate(inputs) if isinstance(v, Constant)}
         try:
-            inferred = schema.infer(definition, types, data, attrs, n_outputs)
+            found = schema.infer(definition, types, data, attrs, n_outputs)
         except (ShapeError, DTypeError) as error:
             raise _explained(error, definition, inputs, where) from error
         if types and types[0] is not None and _has_no_inference(definition):
-            return [TensorType(dtype, types[0].shape) for dtype, _ in inferred]
-        return [self.program.tensor_type(t) for t in inferred]
+            return [TensorType(t.dtype, types[0].shape) for t in found]
+        return [self.program.tensor_type(t) for t in found]
 
     def _results(
         self,
@@ -156,15 +158,14 @@ class Tape(OnnxOps):
         """An optional result of a recorded op, added to it if it is not there yet."""
         op = op.origin or op
         index = op.output_names.index(slot)
-        recorded = op.result(slot)
-        asked = (v for o, k, v in self.saved if o is op and k == index)
-        found = next(asked, None) if recorded is None else recorded
+        found = op.result(slot) or self.asked.get((id(op), index))
         if found is not None:
             return found
         types = self._infer(op.definition, op.inputs, op.attrs, index + 1, op.where)
         variable = Variable("", types[index], block=self.block, where=op.where)
         variable.stop_gradient = not types[index].is_float
-        self.saved.append((op, index, variable))
+        self.asked[id(op), index] = variable
+        self.deferred.append((variable, partial(add_result, op, index, variable)))
         return variable
 
     def splice(self, wanted: Iterable[Variable]) -> list[Operator]:
@@ -176,9 +177,9 @@ class Tape(OnnxOps):
             if any(id(v) in needed for v in op.writes()):
                 needed.update(id(v) for v in op.reads())
                 kept.append(op)
-        for op, index, variable in self.saved:
+        for variable, add in self.deferred:
             if id(variable) in needed:
-                _add_result(op, index, variable)
+                add()
         kept.reverse()
         for op in kept:
             for v in op.writes():
@@ -280,7 +281,8 @@ def _has_no_inference(definition: OpDef) -> bool:
     return schema is not None and not schema.has_type_and_shape_inference_function
 
 
-def _add_result(op: Operator, index: int, variable: Variable) -> None:
+def add_result(op: Operator, index: int, variable: Variable) -> None:
+    """Give a recorded op one more result."""
     before = op.outputs
     op.outputs = [*before, *[None] * (index + 1 - len(before))]
     op.outputs[index] = variable

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from graphopt.ir.operator import Operator
-from graphopt.ir.schema import Attr, is_default
+from graphopt.ir.operator import Operator, Role
+from graphopt.ir.schema import Attr, is_block, is_default
 from graphopt.ir.types import LONG_NAMES, dtype_text, from_onnx_dtype, quoted
 from graphopt.ir.variable import Constant, Parameter, Variable
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from graphopt.ir.block import Block
     from graphopt.ir.program import Program
 
+Line: TypeAlias = tuple[str, str]  # the text, and the location beside it
 MAX_LITERAL = 8
 NATURAL_DTYPES = ("float32", "int64", "bool")
 DTYPE_ATTRS = ("to", "dtype")
@@ -39,9 +40,7 @@ def print_program(program: Program, where: bool = True) -> str:
       add_0 : f32[N, 4] = Add(x, 1.0)
       mul_0 : f32[N, 4] = Mul(add_0, x)
     """
-    lines = [(header(program), "")]
-    for block in program.blocks:
-        lines += [(_indent(block) + left, right) for left, right in _block_lines(block)]
+    lines = [(header(program), ""), *_indented(_block_lines(program.global_block(), None))]
     if not where:
         return "\n".join(left for left, _ in lines)
     return "\n".join(f"{left:<{WIDTH}} # {right}" if right else left for left, right in lines)
@@ -61,26 +60,35 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _indent(block: Block) -> str:
-    return "  " if block.idx == 0 else "    "
+def _indented(lines: Iterable[Line]) -> Iterator[Line]:
+    return (("  " + left, right) for left, right in lines)
 
 
-def _block_lines(block: Block) -> Iterator[tuple[str, str]]:
-    if block.idx:
-        yield f"block {block.idx} in {block.parent_idx}", ""
+def _block_lines(block: Block, role: Role | None) -> Iterator[Line]:
     made = {v.name for op in block.ops for v in op.writes()}
+    made.update(v.name for v in block.inputs)
     for variable in block.vars.values():
         if variable.persistable or variable.is_data or variable.name not in made:
             yield (
                 f"{kind_of(variable)} {quoted(variable.name)} : {_type(variable)}",
                 str(variable.where),
             )
-    role = None
     for op in block.ops:
         if op.role != role:
             role = op.role
             yield f"-- {role}", ""
         yield from op_lines(op)
+        for name in op.attrs if op.definition.has_blocks else ():
+            if is_block(op.definition, name):
+                yield from _indented(_inner_lines(name, op.attrs[name], role))
+
+
+def _inner_lines(name: str, block: Block, role: Role) -> Iterator[Line]:
+    """A block of a control-flow op: ``body(i : i64[]):``, its lines, ``-> results``."""
+    inputs = ", ".join(f"{quoted(v.name)} : {_type(v)}" for v in block.inputs)
+    yield f"{name}({inputs}):", ""
+    yield from _indented(_block_lines(block, role))
+    yield f"  -> {', '.join(map(operand_text, block.outputs))}".rstrip(), ""
 
 
 def _type(variable: Variable) -> str:
@@ -96,7 +104,7 @@ def kind_of(variable: Variable) -> str:
     return "feed" if variable.is_data else "var"
 
 
-def op_lines(op: Operator) -> Iterator[tuple[str, str]]:
+def op_lines(op: Operator) -> Iterator[Line]:
     """One line for the op, one more for each further result."""
     where = f"from {op.where}" if op.made_by else str(op.where)
     call = f"{op.type}({', '.join([*map(operand_text, op.inputs), *_attr_texts(op)])})"
@@ -169,7 +177,7 @@ def _attr_texts(op: Operator) -> list[str]:
     return [
         f"{name}={attr_text(name, value)}"
         for name, value in op.attrs.items()
-        if not is_default(op.definition, name, value)
+        if not is_default(op.definition, name, value) and not is_block(op.definition, name)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 
-from graphopt.errors import ArgumentTypeError, TextError, did_you_mean
+from graphopt.errors import ArgumentTypeError, DTypeError, TextError, did_you_mean
 
 Dim: TypeAlias = int | str
 Shape: TypeAlias = tuple[Dim, ...]
@@ -24,6 +24,11 @@ SHORT_NAMES = {
     "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64",
     "bool": "bool", "complex64": "c64", "complex128": "c128", "object": "str",
 }  # fmt: skip
+NARROW = {
+    onnx.helper.tensor_dtype_to_np_dtype(code).name: onnx.helper.tensor_dtype_to_np_dtype(code)
+    for name, code in onnx.TensorProto.DataType.items()
+    if re.fullmatch(r"(FLOAT[468]|U?INT[24]).+|U?INT[24]", name)
+}  # numpy has none of these: float8_e4m3fn, int4 and so on print under their own names
 LONG_NAMES = {short: long for long, short in SHORT_NAMES.items()}
 BFLOAT16 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
 FLOATS = frozenset({np.dtype("f2"), BFLOAT16, np.dtype("f4"), np.dtype("f8")})
@@ -39,6 +44,8 @@ def as_dtype(dtype: DTypeLike) -> np.dtype:
         name = LONG_NAMES.get(dtype, dtype)
         if name == "bfloat16":
             return BFLOAT16
+        if name in NARROW:
+            return NARROW[name]
         if name not in SHORT_NAMES:
             raise ArgumentTypeError(
                 f"{dtype!r} is not the name of a dtype",
@@ -99,11 +106,53 @@ class TensorType:
         return self.dtype in FLOATS
 
 
+@dataclass(frozen=True, slots=True)
+class ContainerType(TensorType):
+    """A value that holds tensors: ``kind`` is 'seq', 'optional', or 'map' (with dtype ``key``).
+
+    ``dtype`` is that of the tensors inside. A gradient of a sequence is a sequence.
+
+    >>> f32 = TensorType(np.dtype("float32"), ("N", 4))
+    >>> print(container("seq", f32), container("optional", container("seq", f32)))
+    seq(f32[N, 4]) optional(seq(f32[N, 4]))
+    """
+
+    kind: str
+    element: TensorType
+    key: np.dtype | None = None
+
+    def __str__(self) -> str:
+        key = "" if self.key is None else f"{dtype_text(self.key)}, "
+        return f"{self.kind}({key}{self.element})"
+
+    @property
+    def is_float(self) -> bool:
+        """Whether a gradient can flow through values of this type."""
+        return self.kind != "map" and self.element.is_float
+
+
+def container(kind: str, element: TensorType, key: np.dtype | None = None) -> ContainerType:
+    """The type of a sequence, an optional or a map of ``element``."""
+    return ContainerType(element.dtype, None, kind, element, key)
+
+
 @lru_cache(maxsize=65536)
 def to_proto(tensor_type: TensorType) -> onnx.TypeProto:
     """The ONNX type. The result is shared: do not change it."""
+    if isinstance(tensor_type, ContainerType):
+        return _container_proto(tensor_type)
     elem = to_onnx_dtype(tensor_type.dtype)
     return onnx.helper.make_tensor_type_proto(elem, tensor_type.shape)
+
+
+def _container_proto(tensor_type: ContainerType) -> onnx.TypeProto:
+    element = to_proto(tensor_type.element)
+    if tensor_type.kind == "seq":
+        return onnx.helper.make_sequence_type_proto(element)
+    if tensor_type.kind == "optional":
+        return onnx.helper.make_optional_type_proto(element)
+    assert tensor_type.key is not None
+    return onnx.helper.make_map_type_proto(to_onnx_dtype(tensor_type.key), element)
 
 
 @lru_cache(maxsize=65536)
@@ -112,13 +161,23 @@ def to_proto_bytes(tensor_type: TensorType) -> bytes:
     return bytes(to_proto(tensor_type).SerializeToString())
 
 
-def from_proto(proto: onnx.TypeProto) -> tuple[np.dtype, list[int | str | None] | None]:
-    """Dtype and dims of an ONNX tensor type; a dim without value or symbol is None."""
+def from_proto(proto: onnx.TypeProto) -> Inferred:
+    """The type, with None for a dim that has neither value nor symbol."""
+    kind = proto.WhichOneof("value")
+    if kind == "sequence_type":
+        return Inferred(kind="seq", element=from_proto(proto.sequence_type.elem_type))
+    if kind == "optional_type":
+        return Inferred(kind="optional", element=from_proto(proto.optional_type.elem_type))
+    if kind == "map_type":
+        key = from_onnx_dtype(proto.map_type.key_type)
+        return Inferred(key, kind="map", element=from_proto(proto.map_type.value_type))
+    if kind != "tensor_type":
+        raise DTypeError(f"values of type {kind} cannot be used", fix="use dense tensors")
     tensor = proto.tensor_type
     dtype = from_onnx_dtype(tensor.elem_type)
     if not tensor.HasField("shape"):
-        return dtype, None
-    return dtype, [dim_of(dim) for dim in tensor.shape.dim]
+        return Inferred(dtype)
+    return Inferred(dtype, tuple(dim_of(dim) for dim in tensor.shape.dim))
 
 
 def dim_of(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
@@ -127,10 +186,41 @@ def dim_of(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     return None if kind is None else (dim.dim_value if kind == "dim_value" else dim.dim_param)
 
 
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """What inference found: ``dims`` None for an open rank, None among them for an open dim.
+
+    For a container ``element`` is set (and for a map ``dtype`` is the key's).
+    """
+
+    dtype: np.dtype = np.dtype("f4")  # noqa: RUF009 - dtypes are immutable
+    dims: tuple[int | str | None, ...] | None = None
+    kind: str = "tensor"
+    element: Inferred | None = None
+
+    def closed(self, symbol: Callable[[], str]) -> TensorType:
+        """The type with ``symbol()`` for every open dim."""
+        if self.element is not None:
+            element = self.element.closed(symbol)
+            return container(self.kind, element, self.dtype if self.kind == "map" else None)
+        if self.dims is None:
+            return TensorType(self.dtype, None)
+        return TensorType(self.dtype, tuple(symbol() if d is None else d for d in self.dims))
+
+
+def inferred(tensor_type: TensorType) -> Inferred:
+    """A known type as the result of inference."""
+    if isinstance(tensor_type, ContainerType):
+        element = inferred(tensor_type.element)
+        key = tensor_type.dtype if tensor_type.key is None else tensor_type.key
+        return Inferred(key, kind=tensor_type.kind, element=element)
+    return Inferred(tensor_type.dtype, tensor_type.shape)
+
+
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.@:/'+-]*")
 RESERVED = frozenset(
-    {"_", "block", "const", "false", "feed", "frozen", "inf", "nan", "param", "program", "state",
-     "true", "var", *LONG_NAMES}
+    {"_", "const", "false", "feed", "frozen", "inf", "map", "nan", "optional", "param", "program",
+     "seq", "state", "true", "var", *LONG_NAMES, *NARROW}
 )  # fmt: skip
 
 
@@ -151,14 +241,18 @@ def _dim_text(dim: Dim) -> str:
 STRING = r'"(?:[^"\\]|\\.)*"'
 DIM = rf"(?:\d+|{PLAIN_NAME.pattern}|{STRING})"
 TYPE_TEXT = re.compile(rf"(\w+)\[\s*(\*|(?:{DIM}(?:\s*,\s*{DIM})*)?)\s*\]", re.ASCII)
+CONTAINER_TEXT = re.compile(r"(seq|optional|map)\(\s*(?:(\w+)\s*,)?(.*)\)", re.ASCII | re.DOTALL)
 
 
 def parse_type(text: str) -> TensorType:
-    """Read ``f32[N, 784]``; a symbol that is not a plain name is quoted.
+    """Read ``f32[N, 784]`` or ``seq(f32[*])``; a symbol that is not a plain name is quoted.
 
     >>> parse_type("i64[]")
     TensorType(dtype=dtype('int64'), shape=())
     """
+    if match := CONTAINER_TEXT.fullmatch(text.strip()):
+        key = as_dtype(match[2]) if match[2] else None
+        return container(match[1], parse_type(match[3]), key)
     match = TYPE_TEXT.fullmatch(text.strip())
     if match is None:
         raise TextError(f"{text!r} is not a type", fix="write it like f32[N, 784]")

@@ -15,9 +15,7 @@ def verify(program: Program) -> None:
     Raises:
         VerifyError: an invariant is broken; the message names the op and its line.
     """
-    outer: set[int] = set()
-    for block in program.blocks:
-        _verify_block(block, outer)
+    _verify_block(program.global_block(), set())
 
 
 def _verify_block(block: Block, outer: set[int]) -> None:
@@ -26,12 +24,28 @@ def _verify_block(block: Block, outer: set[int]) -> None:
     for op in block.ops:
         if op.block is not block:
             raise _broken(op, "the op does not know its block")
-        for variable in op.reads():
+        for variable in op.operands():
             _check_operand(op, variable, defined)
+        for inner in op.blocks():
+            _verify_inner(op, inner, defined)
         for variable in op.writes():
             _check_result(op, variable, defined)
             defined.add(id(variable))
-    outer |= defined
+    for variable in block.outputs:
+        _check_defined(block, variable, defined)
+
+
+def _verify_inner(op: Operator, inner: Block, defined: set[int]) -> None:
+    if inner.parent is not op.block:
+        raise _broken(op, "a block does not know the block around it")
+    if any(v.persistable for inside in inner.ops for v in inside.writes()):
+        raise _broken(op, "a block of a control-flow op assigns state")
+    _verify_block(inner, defined)
+
+
+def _check_defined(block: Block, variable: Variable, defined: set[int]) -> None:
+    if not isinstance(variable, Constant) and id(variable) not in defined:
+        raise VerifyError(f"{variable.name}, a result of block {block.idx}, is not defined in it")
 
 
 def _check_operand(op: Operator, variable: Variable, defined: set[int]) -> None:
@@ -43,10 +57,9 @@ def _check_operand(op: Operator, variable: Variable, defined: set[int]) -> None:
 
 
 def _check_result(op: Operator, variable: Variable, defined: set[int]) -> None:
-    assert op.block is not None
     if isinstance(variable, Constant):
         raise _broken(op, f"constant {variable.name} is assigned")
-    if op.block.program.blocks[variable.block.idx].vars.get(variable.name) is not variable:
+    if variable.block.vars.get(variable.name) is not variable:
         raise _broken(op, f"{variable.name} is not registered in its block")
     if id(variable) in defined and not variable.persistable:
         raise _broken(op, f"{variable.name} is assigned twice and is not persistable")

@@ -11,9 +11,10 @@ import onnx
 import onnx.inliner
 
 from graphopt.errors import VerifyError
+from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
-from graphopt.ir.schema import make_node
+from graphopt.ir.schema import is_block, make_node
 from graphopt.ir.types import TensorType, to_proto
 from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.functions import DOMAIN, FunctionTable
@@ -83,27 +84,60 @@ class _Writer:
         fed = {id(v) for v in inputs if not v.persistable}
         self.next_names = {v.name + NEXT for v in (*state, *fetch) if v.persistable}
         for op in self.program.global_block().ops:
-            self._node(op, fed)
+            self._node(op, fed, self.graph)
         fetched = tuple(self._output(v) for v in fetch)
         next_state = {v.name: self._output(v) for v in state}
         names = tuple(v.name for v in inputs)
         return Lowered(self._model(), names, fetched, next_state, self.ops)
 
-    def _node(self, op: Operator, fed: set[int]) -> None:
+    def _node(self, op: Operator, fed: set[int], graph: onnx.GraphProto) -> None:
         names = [self._read(v) for v in op.inputs]
         results = [self._write(v, fed) for v in op.outputs]
-        self.graph.node.extend(own_running_statistics(op, names, results, self.next_names))
+        graph.node.extend(own_running_statistics(op, names, results, self.next_names))
         node = (
-            make_node(op.definition, names, results, op.attrs)
+            self._standard_node(op, names, results)
             if op.definition.schema is not None
             else self.functions.call(op, names, results)
         )
-        node.name = f"{op.scope.lstrip('/')}{op.type}_{len(self.graph.node)}"
+        node.name = f"{op.scope.lstrip('/')}{op.definition.op_type}_{len(self.ops)}"
         node.metadata_props.add(key="graphopt.role", value=str(op.role))
         if op.made_by:
             node.metadata_props.add(key="graphopt.made_by", value=op.made_by)
-        self.graph.node.append(node)
+        graph.node.append(node)
         self.ops[node.name] = op
+
+    def _standard_node(
+        self, op: Operator, names: Sequence[str], results: Sequence[str]
+    ) -> onnx.NodeProto:
+        if not op.definition.has_blocks:
+            return make_node(op.definition, names, results, op.attrs)
+        blocks = {n: b for n, b in op.attrs.items() if is_block(op.definition, n)}
+        plain = {n: a for n, a in op.attrs.items() if n not in blocks}
+        node = make_node(op.definition, names, results, plain)
+        for name, block in blocks.items():
+            node.attribute.append(onnx.helper.make_attribute(name, self._block(name, block)))
+        return node
+
+    def _block(self, name: str, block: Block) -> onnx.GraphProto:
+        """A body. What is no result of its own nodes is handed through an Identity."""
+        graph = onnx.GraphProto(name=name)
+        for v in block.inputs:
+            self.current[id(v)] = v.name
+            graph.input.append(_value_info(v.name, v.tensor_type))
+        for op in block.ops:
+            self._node(op, set(), graph)
+        made = {name for node in graph.node for name in node.output}
+        for v in block.outputs:
+            source = name = self._read(v)
+            if source not in made:
+                name = self.program.unused_name(f"{v.name}@OUT")
+                self.program.names.add(name)
+                graph.node.append(
+                    onnx.NodeProto(op_type="Identity", name=name, input=[source], output=[name])
+                )
+            made.discard(source)  # one result cannot be two outputs
+            graph.output.append(_value_info(name, v.tensor_type))
+        return graph
 
     def _read(self, variable: Variable | None) -> str:
         if variable is None:
@@ -149,12 +183,18 @@ class _Writer:
         self.graph.output.append(_value_info(name, variable.tensor_type))
         return name
 
+    def _domains(self) -> dict[str, int]:
+        """The versions of the domains, other than ai.onnx, that the nodes need."""
+        used = {op.definition.domain for op in self.ops.values() if op.definition.schema}
+        return {d: v for d, v in sorted(self.program.domains.items()) if d in used}
+
     def _model(self) -> onnx.ModelProto:
         opsets = [onnx.helper.make_opsetid("", self.program.opset)]
+        opsets += [onnx.helper.make_opsetid(*item) for item in self._domains().items()]
         if self.functions.protos:
             opsets.append(onnx.helper.make_opsetid(DOMAIN, 1))
         return onnx.ModelProto(
-            ir_version=ir_version(self.program.opset),
+            ir_version=ir_version(self.program.opset, self._domains()),
             producer_name="graphopt",
             graph=self.graph,
             opset_import=opsets,
@@ -162,9 +202,12 @@ class _Writer:
         )
 
 
-def ir_version(opset: int) -> int:
+def ir_version(opset: int, domains: Mapping[str, int] | None = None) -> int:
     """The IR version of a file: 10, or what a newer opset demands."""
-    needed = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
+    versions = {"": opset, **(domains or {})}
+    needed = onnx.helper.find_min_ir_version_for(
+        [onnx.helper.make_opsetid(*item) for item in versions.items()], ignore_unknown=True
+    )
     return max(IR_VERSION, needed)
 
 

@@ -77,9 +77,9 @@ def needed_ops(
 
 def drop_unused(program: Program, keep: Collection[str] = ()) -> Program:
     """Remove, in place, the declared variables that no op touches and nobody asked for."""
-    for block in program.blocks:
-        used = {v.name for op in block.ops for v in (*op.reads(), *op.writes())} | set(keep)
-        block.vars = {name: v for name, v in block.vars.items() if name in used}
+    block = program.global_block()
+    used = {v.name for op in block.ops for v in (*op.reads(), *op.writes())} | set(keep)
+    block.vars = {name: v for name, v in block.vars.items() if name in used}
     return program
 
 
