@@ -23,8 +23,8 @@ class Location(Protocol):
 class GraphoptError(Exception):
     """Base of every error graphopt raises.
 
-    ``what`` is complete on its own; ``operands`` are (label, description) pairs; ``where`` is the
-    user's line; ``fix`` says what to do.
+    ``what`` is complete on its own; ``operands`` are (label, description) pairs, of which the first
+    eight are shown, or all; ``where`` is the user's line; ``fix`` says what to do.
     """
 
     def __init__(
@@ -34,18 +34,20 @@ class GraphoptError(Exception):
         operands: Iterable[tuple[str, object]] = (),
         where: Location | None = None,
         fix: str = "",
+        all_operands: bool = False,
     ) -> None:
         self.what = what
         self.operands = [(label, str(text)) for label, text in operands]
         self.where = where
         self.fix = fix
+        self.shown = len(self.operands) if all_operands else MAX_OPERANDS
         super().__init__(str(self))
 
     def __str__(self) -> str:
         return "\n".join([self.what, *self._operand_lines(), *self._where_lines(), *self._fix()])
 
     def _operand_lines(self) -> list[str]:
-        shown = self.operands[:MAX_OPERANDS]
+        shown = self.operands[: self.shown]
         width = max((len(label) for label, _ in shown), default=0)
         lines = [f"    {label:<{width}} : {text}" for label, text in shown]
         hidden = len(self.operands) - len(shown)

@@ -35,10 +35,14 @@ def copy(program: Program, keep: Callable[[Operator], bool] = lambda op: True) -
 
 
 class Copies:
-    """What stands for the variables of a Program, in another one or under other names."""
+    """What stands for the variables of a Program, in another one or under other names.
 
-    def __init__(self, program: Program) -> None:
+    With a ``role`` the ops are recorded anew: they have this role, made by 'recompute'.
+    """
+
+    def __init__(self, program: Program, role: Role | None = None) -> None:
         self.program = program
+        self.role = role
         self.known: dict[int, Variable] = {}
 
     def of(self, variable: Variable) -> Variable:
@@ -57,9 +61,9 @@ class Copies:
             [None if v is None else self.of(v) for v in op.inputs],
             [None if v is None else self._result(v, block) for v in op.outputs],
             dict(op.attrs),
-            op.role,
+            self.role or op.role,
             op.where,
-            op.made_by,
+            "recompute" if self.role else op.made_by,
         )
         for name in op.attrs if op.definition.has_blocks else ():
             if is_block(op.definition, name):

@@ -171,16 +171,13 @@ class Tape(OnnxOps):
     def splice(self, wanted: Iterable[Variable]) -> list[Operator]:
         """Append the scratch ops that ``wanted`` needs to the block; returns them."""
         assert self.scratch is not None, "only a scratch tape is spliced"
-        needed = {id(v) for v in wanted}
-        kept: list[Operator] = []
-        for op in reversed(self.scratch):
-            if any(id(v) in needed for v in op.writes()):
-                needed.update(id(v) for v in op.reads())
-                kept.append(op)
-        for variable, add in self.deferred:
-            if id(variable) in needed:
-                add()
-        kept.reverse()
+        results = [id(v) for v in wanted]
+        kept, needed = _needed(self.scratch, results)
+        asked = [add for variable, add in self.deferred if id(variable) in needed]
+        for add in asked:
+            add()
+        if asked:  # what they add may need further ops of this tape
+            kept, _ = _needed(self.scratch, results)
         for op in kept:
             for v in op.writes():
                 if v.name and self.block.vars.get(v.name, v) is not v:
@@ -222,7 +219,7 @@ class Tape(OnnxOps):
     def reshape_like(self, x: Variable, like: Variable) -> Variable:
         """x with the shape of ``like``; needs no Shape op while at most one dim is symbolic."""
         shape = like.tensor_type.shape
-        if shape == x.tensor_type.shape:
+        if shape is not None and shape == x.tensor_type.shape:
             return x
         symbols = () if shape is None else [d for d in shape if isinstance(d, str)]
         if shape is not None and len(symbols) == 1 and 0 not in shape:
@@ -250,7 +247,7 @@ class Tape(OnnxOps):
 
     def expand_like(self, x: Variable, like: Variable) -> Variable:
         """x broadcast to the shape of ``like``."""
-        if x.tensor_type.shape == like.tensor_type.shape:
+        if x.tensor_type.shape is not None and x.tensor_type.shape == like.tensor_type.shape:
             return x
         return typed(self.Expand(x, self.shape_of(like)), like)
 
@@ -267,6 +264,16 @@ class Tape(OnnxOps):
         """x with its last two dims exchanged."""
         n = x.ndim
         return self.Transpose(x, perm=[*range(n - 2), n - 1, n - 2])
+
+
+def _needed(ops: Sequence[Operator], wanted: Iterable[int]) -> tuple[list[Operator], set[int]]:
+    """The ops that the wanted variables need, in order, and the ids of all they read."""
+    needed, kept = set(wanted), []
+    for op in reversed(ops):
+        if any(id(v) in needed for v in op.writes()):
+            needed.update(id(v) for v in op.reads())
+            kept.append(op)
+    return kept[::-1], needed
 
 
 def typed(x: Variable, like: Variable) -> Variable:

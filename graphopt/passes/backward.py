@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, GradientError, LossError, ShapeError
 from graphopt.ir.block import Block
-from graphopt.ir.function_body import expand, has_body
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Parameter, Variable
 from graphopt.ir.where import at
-from graphopt.ops.registry import CARDS, DECOMPOSITIONS, ZERO
-from graphopt.passes.broadcast import sum_to
+from graphopt.passes import control_flow  # noqa: F401 - registers its rules
 from graphopt.passes.recompute import Recompute
 from graphopt.passes.snapshot import Snapshots
+from graphopt.passes.sweep import Refusal, Results, Sweep, active_variables
 
 ParamGrads = list[tuple[Parameter, Variable | None]]
 
@@ -98,25 +97,28 @@ class _Backward:
         self.block = block
         self.targets = targets
         self.inputs = inputs
-        self.stop = {id(v) for v in no_grad}
         self.tape = Tape(block, role=Role.BACKWARD, scratch=True, made_by="backward")
-        self.partials: dict[int, list[Variable]] = {}
-        self.totals: dict[int, Variable] = {}
-        # What reached an input that is assigned in between, version by version.
-        self.collected: dict[int, list[Variable]] = {id(v): [] for v in inputs if v.persistable}
         self.snapshots = Snapshots(block)
         self.recompute = Recompute(block.ops, checkpoints)
+        self.sweep = Sweep(self.tape, [], self._view, no_grad)
+        self.sweep.collected = {id(v): [] for v in inputs if v.persistable}
 
     def run(self, seeds: Sequence[Variable | None]) -> list[Variable | None]:
         ops = list(self.block.ops)
-        active = active_variables(ops, self.inputs, self.stop)
+        active = active_variables(ops, self.inputs, self.sweep.stop)
         for target, seed in zip(self.targets, seeds, strict=True):
-            self._add(target, self._seed(target, seed))
-        self._sweep(ops, active)
+            self.sweep.add(target, self._seed(target, seed))
+        self.sweep.run(ops, active)
+        if self.sweep.refusals:
+            raise self._refused(self.sweep.refusals)
         found = [self._input_gradient(v) for v in self.inputs]
         kept = self.tape.splice([v for v in found if v is not None])
         self.snapshots.insert(kept)
         return found
+
+    def _view(self, op: Operator, results: Results) -> Operator:
+        frozen = self.snapshots.before(op)
+        return self.recompute.of(self.tape, op, results) if frozen is op else frozen
 
     def _seed(self, target: Variable, seed: Variable | None) -> Variable:
         if seed is None:
@@ -132,101 +134,37 @@ class _Backward:
             )
         return seed
 
-    def _sweep(self, ops: Sequence[Operator], active: set[int]) -> None:
-        """Go through ``ops`` from the last to the first, handing gradients to their operands."""
-        for op in reversed(ops):
-            reached = any(id(v) in self.partials and id(v) in active for v in op.writes())
-            with at(op.where):
-                results = [None if v is None else self._total(v) for v in op.outputs]
-                self._forget_assigned(op)
-                if reached and op.role is not Role.UPDATE:
-                    self._differentiate(op, results, active)
-
-    def _forget_assigned(self, op: Operator) -> None:
-        """Above its assignment a persistable variable has another value, with its own gradient."""
-        for v in op.writes():
-            if v.persistable and id(v) in self.partials:
-                total = self._total(v)
-                if id(v) in self.collected and total is not None:
-                    self.collected[id(v)].append(total)
-                self.partials.pop(id(v))
-                self.totals.pop(id(v), None)
-
-    def _differentiate(
-        self, op: Operator, results: Sequence[Variable | None], active: set[int]
-    ) -> None:
-        if not any(id(v) in active for v in op.reads()) or op.type in ZERO:
-            return
-        frozen = self.snapshots.before(op)
-        if frozen is op:
-            frozen = self.recompute.of(self.tape, op, results)
-        card = CARDS.get(op.type)
-        if card is None:
-            self._expand(frozen, op, results, active)
-            return
-        grads = card.gradients(self.tape, frozen, results)
-        for operand, grad in zip(op.inputs, grads, strict=True):
-            if operand is not None and grad is not None and id(operand) in active:
-                self._add(operand, sum_to(self.tape, grad, operand))
-
-    def _expand(
-        self,
-        frozen: Operator,
-        op: Operator,
-        results: Sequence[Variable | None],
-        active: set[int],
-    ) -> None:
-        """Differentiate an op without a rule through its decomposition: ours, or onnx's."""
-        assert self.tape.scratch is not None
-        start = len(self.tape.scratch)
-        if op.type in DECOMPOSITIONS:
-            outputs = DECOMPOSITIONS[op.type].results(self.tape, frozen)
-        elif has_body(op):
-            outputs = expand(self.tape, frozen)
-        else:
-            raise self._no_gradient(op)
-        body = list(self.tape.scratch[start:])
-        for output, grad in zip(outputs, results, strict=True):
-            if output is not None and grad is not None:
-                self._add(output, grad)
-        self._sweep(body, active_variables(body, [v for v in op.reads() if id(v) in active], set()))
-
-    def _add(self, variable: Variable, grad: Variable) -> None:
-        self.partials.setdefault(id(variable), []).append(grad)
-
-    def _total(self, variable: Variable) -> Variable | None:
-        """The sum of the gradients that reached a variable, named after it."""
-        if id(variable) in self.totals:
-            return self.totals[id(variable)]
-        parts = self.partials.get(id(variable))
-        if parts is None:
-            return None
-        total = parts[0]
-        if len(parts) == 2:
-            total = self.tape.Add(*parts)
-        elif len(parts) > 2:
-            total = self.tape.Sum(*parts)
-        if not total.name and variable.name:
-            total.name = self.block.program.unused_name(variable.grad_name)
-        self.totals[id(variable)] = total
-        return total
-
     def _input_gradient(self, variable: Variable) -> Variable | None:
         """The total under its own name, so that it can be fetched as ``x@GRAD``."""
-        for part in self.collected.get(id(variable), ()):
-            self._add(variable, part)
-            self.totals.pop(id(variable), None)
-        total = self._total(variable)
+        for part in self.sweep.collected.get(id(variable), ()):
+            self.sweep.add(variable, part)
+        total = self.sweep.total(variable)
         if total is None or total.name.startswith(variable.grad_name):
             return total
         with at(variable.where):
             copy: Variable = self.tape.Identity(total)
         copy.name = self.block.program.unused_name(variable.grad_name)
-        self.totals[id(variable)] = copy
+        self.sweep.totals[id(variable)] = copy
         return copy
 
-    def _no_gradient(self, op: Operator) -> GradientError:
+    def _refused(self, refusals: Sequence[Refusal]) -> GradientError:
+        """One error for all ops that have no gradient."""
         names = " or ".join(sorted({t.name for t in self.targets}))
+        if len(refusals) == 1:
+            return self._no_gradient(names, refusals[0])
+        types = ", ".join(sorted({r.op.type for r in refusals}))
+        return GradientError(
+            f"the gradient of {names} needs those of {len(refusals)} ops that have none: {types}",
+            operands=[(_label(r.op), f"{r.error.what}, {r.op.where}") for r in refusals],
+            where=refusals[-1].op.where,
+            fix="set stop_gradient=True on their results, or add cards (docs/adding-an-op.md)",
+            all_operands=True,
+        )
+
+    def _no_gradient(self, names: str, refusal: Refusal) -> GradientError:
+        op = refusal.op
+        if refusal.error.fix:
+            return refusal.error
         fix = (
             f"set stop_gradient=True on a result of {op.type}, or add a card (docs/adding-an-op.md)"
         )
@@ -258,19 +196,8 @@ class _Backward:
         return [self.targets[0].name, *above, *below]
 
 
-def active_variables(
-    ops: Iterable[Operator], inputs: Iterable[Variable], stop: set[int]
-) -> set[int]:
-    """The float variables that depend on an input, not counting what lies behind a stop."""
-    active = {id(v) for v in inputs if id(v) not in stop}
-    for op in ops:
-        if any(id(v) in active for v in op.reads()):
-            active.update(
-                id(v)
-                for v in op.writes()
-                if v.tensor_type.is_float and not v.stop_gradient and id(v) not in stop
-            )
-    return active
+def _label(op: Operator) -> str:
+    return next((f"{op.type} {v.name}" for v in op.writes() if v.name), op.type)
 
 
 def check_variable(value: object, what: str) -> Variable:

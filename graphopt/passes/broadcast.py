@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphopt.errors import GradientError
 from graphopt.ir.tape import Tape, typed
 from graphopt.ir.types import Dim
 from graphopt.ir.variable import Variable
@@ -16,15 +15,10 @@ from graphopt.ir.variable import Variable
 def sum_to(g: Tape, grad: Variable, like: Variable) -> Variable:
     """``grad`` summed (or spread) to the shape of ``like``."""
     target, shape = like.tensor_type.shape, grad.tensor_type.shape
+    if target is None or shape is None:
+        return _sum_over_open_ranks(g, grad, like)
     if shape == target:
         return grad
-    if target is None or shape is None:
-        raise GradientError(
-            f"the rank of {like.name} or of its gradient is not known",
-            operands=[(like.name, like.tensor_type), ("gradient", grad.tensor_type)],
-            where=like.where,
-            fix="give the variable a type with a rank, e.g. by a reshape",
-        )
     if len(shape) < len(target):
         return g.expand_like(grad, like)
     extra = len(shape) - len(target)
@@ -61,6 +55,20 @@ def _reduce(g: Tape, grad: Variable, extra: int, summed: list[int]) -> Variable:
 def _sum_at_run_time(g: Tape, grad: Variable, like: Variable, extra: int) -> Variable:
     target = g.Shape(like)  # [r]
     padded = g.Concat(np.ones(extra, np.int64), target, axis=0) if extra else target  # [extra + r]
+    return _sum_where_shapes_differ(g, grad, padded, like)
+
+
+def _sum_over_open_ranks(g: Tape, grad: Variable, like: Variable) -> Variable:
+    """The same where not even the ranks are known; dims that the gradient lacks come first."""
+    target = g.Shape(like)  # [r]
+    spread = g.Expand(grad, target)
+    extra = g.Sub(g.Size(g.Shape(spread)), g.Size(target))  # []
+    ones = g.Expand(g.const([1]), g.Unsqueeze(extra, [0]))
+    return _sum_where_shapes_differ(g, spread, g.Concat(ones, target, axis=0), like)
+
+
+def _sum_where_shapes_differ(g: Tape, grad: Variable, padded: Variable, like: Variable) -> Variable:
+    target = g.Shape(like)
     differs = g.Not(g.Equal(padded, g.Shape(grad)))
     axes = g.Reshape(g.NonZero(differs), [-1])
     summed = g.ReduceSum(grad, axes, keepdims=1, noop_with_empty_axes=1)
