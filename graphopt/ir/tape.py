@@ -62,23 +62,25 @@ class Tape(OnnxOps):
         *operands: Operand,
         outputs: int = 1,
         into: Sequence[Variable | None] | None = None,
+        names: Sequence[str] | None = None,
         **attrs: Attr,
     ) -> Any:  # noqa: ANN401 - one Variable, or a tuple of ``outputs`` of them
         """Record one op.
 
         Numbers and arrays among ``operands`` become constants of the dtype the op wants; None is
-        an omitted optional input. ``into`` assigns the results to existing variables.
+        an omitted optional input. ``into`` assigns the results to existing variables; ``names``
+        names new ones, '' leaves one out.
         """
         definition = op_def(type, self.program.opset_of(type))
         where = here()
         inputs = self._operands(definition, operands, where)
         equal = equal_fed_dims(self.program, definition.type, inputs)
         filled = _filled_attrs(definition, attrs, where)
-        n_outputs = outputs if into is None else len(into)
+        n_outputs = len(into or names or ()) or outputs
         types = self._infer(definition, inputs, filled, n_outputs, where, equal)
         for old, new in equal.items():
             self.program.rename_symbol(old, new, where)
-        results = self._results(types, into, where)
+        results = self._results(types, into, where, names)
         self._record(Operator(definition, inputs, results, filled, self.role, where, self.made_by))
         return results[0] if n_outputs == 1 else tuple(results)
 
@@ -137,7 +139,13 @@ class Tape(OnnxOps):
         types: Sequence[TensorType],
         into: Sequence[Variable | None] | None,
         where: Where,
+        names: Sequence[str] | None,
     ) -> list[Variable | None]:
+        if names is not None:
+            return [
+                Variable(name, t, block=self.block, where=where) if name else None
+                for name, t in zip(names, types, strict=True)
+            ]
         if into is None:
             return [Variable("", t, block=self.block, where=where) for t in types]
         for variable, found in zip(into, types, strict=True):

@@ -56,6 +56,29 @@ class Where:
 UNKNOWN = Where(None, 0)
 
 
+class InFile(Where):
+    """A node of a file."""
+
+    __slots__ = ("node", "source")
+
+    def __init__(self, source: str, node: str) -> None:
+        super().__init__(None, 0)
+        self.source = source
+        self.node = node
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.source
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.node}"
+
+    def lines(self) -> list[str]:
+        """``at node …, in file``."""
+        return [f"at node {self.node}, in {self.source}"]
+
+
 def _underlined(source: str, start: int | None, end: int | None) -> list[str]:
     """The source line, and carets under its columns [start, end); columns count UTF-8 bytes."""
     text = source.rstrip()

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import onnx
 
-from graphopt.errors import FileError
-
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write beside the target, sync, then rename over it."""
@@ -37,20 +35,3 @@ def save_model(path: Path, model: onnx.ModelProto) -> None:
     """Check a model fully, then write it."""
     onnx.checker.check_model(model, full_check=True)
     write_atomically(path, model.SerializeToString())
-
-
-def load_model(path: Path) -> onnx.ModelProto:
-    """Read and check a model.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        FileError: it is not an ONNX model.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except Exception as error:
-        raise FileError(f"{path.name} is not an ONNX model: {error}") from error
-    return model

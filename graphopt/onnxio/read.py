@@ -1,138 +1,278 @@
-"""A ModelProto as a Program: one Operator per node, initializers as parameters or constants."""
+"""A ModelProto as a Program: one Operator per node, sub-graphs as Blocks, weights as Parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
 
-from graphopt.errors import FileError
+from graphopt.errors import FileError, GraphoptError, UnknownOpError
+from graphopt.ir.block import Block
 from graphopt.ir.program import Program
 from graphopt.ir.schema import attr_value
-from graphopt.ir.types import TensorType, dim_of, from_onnx_dtype, from_proto
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.ir.where import UNKNOWN
+from graphopt.ir.tape import Tape
+from graphopt.ir.types import ContainerType, TensorType, from_proto
+from graphopt.ir.variable import Constant, Parameter, Variable
+from graphopt.ir.where import InFile, Where, at
+from graphopt.onnxio.source import Source, subgraphs
+from graphopt.onnxio.weights import Uses, is_statistic, is_weight
 
-PARAMETERS_KEY = "graphopt.parameters"
 
-
+@dataclass
 class ReadModel:
     """A Program, the values of its persistable variables, and what it is fed and fetched."""
 
-    def __init__(self) -> None:
-        self.program = Program()
-        self.values: dict[str, np.ndarray] = {}
-        self.feed_names: list[str] = []
-        self.fetch_vars: list[Variable] = []
+    program: Program = field(default_factory=Program)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    feed_names: list[str] = field(default_factory=list)
+    fetch_vars: list[Variable] = field(default_factory=list)
 
 
-def read(model: onnx.ModelProto) -> ReadModel:
-    """Read a model that ``onnxio.write`` could have written.
+def read(source: Source) -> ReadModel:
+    """Read a model.
 
-    Float initializers of more than one element become Parameters, others constants.
+    Float initializers and constants that are weights become Parameters (see ``weights.py``),
+    running statistics become state, other arrays constants. All keep the file's names.
 
     Raises:
-        FileError: the model uses what cannot be read yet.
+        FileError: the model uses ops that ONNX does not define, all of which are named; or it is
+            no valid graph.
     """
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-    result = ReadModel()
-    if opset < result.program.opset:
-        model = onnx.version_converter.convert_version(model, result.program.opset)
-    result.program.opset = max(opset, result.program.opset)
-    known: dict[str, Variable | None] = {"": None}
-    _read_initializers(model.graph, result, known)
-    _read_inputs(model.graph, result, known)
-    types = _types(model)
-    for node in model.graph.node:
-        _read_node(node, result, known, types)
-    for output in model.graph.output:
-        found = known[output.name]
-        assert found is not None
-        result.fetch_vars.append(found)
-    return result
+    _check_ops(source)
+    return _Reader(source).read()
 
 
-def _read_initializers(
-    graph: onnx.GraphProto, result: ReadModel, known: dict[str, Variable | None]
-) -> None:
-    block = result.program.global_block()
-    for tensor in graph.initializer:
-        value = onnx.numpy_helper.to_array(tensor)
-        found = TensorType(value.dtype, value.shape)
-        if not found.is_float or value.size <= 1:
-            known[tensor.name] = result.program.constant(value)
-            continue
-        parameter = Parameter(tensor.name, found, block=block, where=UNKNOWN)
-        block.add_var(parameter)
-        known[tensor.name] = parameter
-        result.values[tensor.name] = value
+def _check_ops(source: Source) -> None:
+    """Raise FileError naming every node whose op ONNX does not define."""
+    versions = {"": source.opset, "ai.onnx": source.opset, **source.domains}
+    unknown: list[onnx.NodeProto] = []
+    for graph in (source.model.graph, *subgraphs(source.model.graph)):
+        for node in graph.node:
+            try:
+                onnx.defs.get_schema(node.op_type, versions.get(node.domain, 1), _domain(node))
+            except onnx.defs.SchemaError:
+                unknown.append(node)
+    if unknown:
+        types = sorted({_type(node) for node in unknown})
+        raise FileError(
+            f"{source.name} has {len(unknown)} nodes of ops that ONNX does not define: "
+            f"{', '.join(types)}",
+            operands=[(_type(node), node.name or node.output[0]) for node in unknown],
+            fix="export the model in plain ONNX ops: before it is quantized, or optimized for one "
+            "runtime",
+            all_operands=True,
+        )
 
 
-def _read_inputs(
-    graph: onnx.GraphProto, result: ReadModel, known: dict[str, Variable | None]
-) -> None:
-    block = result.program.global_block()
-    for info in graph.input:
-        if info.name in known:
-            continue
+def _domain(node: onnx.NodeProto) -> str:
+    return "" if node.domain == "ai.onnx" else node.domain
+
+
+def _type(node: onnx.NodeProto) -> str:
+    domain = _domain(node)
+    return f"{domain}::{node.op_type}" if domain else node.op_type
+
+
+class _Reader:
+    """One model on its way to a Program."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.result = ReadModel()
+        self.program = self.result.program
+        self.program.unifies = False
+        self.program.opset, self.program.domains = source.opset, source.domains
+        self.uses = Uses([source.model.graph, *subgraphs(source.model.graph)])
+        self.types = _types(source.model)
+
+    def read(self) -> ReadModel:
+        graph, known = self.source.model.graph, dict[str, Variable | None]({"": None})
+        block = self.program.global_block()
+        self._initializers(graph, known)
+        for info in graph.input:
+            if info.name not in known:
+                known[info.name] = self._input(info)
+        self._nodes(graph, block, known)
+        for output in graph.output:
+            self.result.fetch_vars.append(_defined(known, output.name, self.source.name))
+        self._lower_opset()
+        return self.result
+
+    def _lower_opset(self) -> None:
+        """The lowest opset that has the definitions in use."""
+        ops = [op for block in self.program.blocks for op in block.ops]
+        self.program.opset = Program().opset
+        for op in ops:
+            if not op.definition.domain:
+                self.program.opset = max(self.program.opset, op.definition.since)
+
+    def _initializers(self, graph: onnx.GraphProto, known: dict[str, Variable | None]) -> None:
+        for name, value in self.source.weights.items() if graph is self._top else ():
+            known[name] = self._value(name, value, "initializer")
+        for tensor in graph.initializer:
+            value = np.array(onnx.numpy_helper.to_array(tensor))
+            known[tensor.name] = self._value(tensor.name, value, "initializer")
+        for sparse in graph.sparse_initializer:
+            known[sparse.values.name] = self._value(
+                sparse.values.name, _dense(sparse), "initializer"
+            )
+
+    @property
+    def _top(self) -> onnx.GraphProto:
+        return self.source.model.graph
+
+    def _value(self, name: str, value: np.ndarray, made: str) -> Variable:
+        """A Parameter, state or a constant. Those of a sub-graph belong to the whole Program."""
+        block, found = self.program.global_block(), TensorType(value.dtype, value.shape)
+        free = self.program.unused_name(name)
+        where = InFile(self.source.name, name)
+        if is_statistic(name, self.uses):
+            variable = Variable(
+                free, found, block=block, where=where, persistable=True, stop_gradient=True
+            )
+        elif is_weight(name, value, self.uses, made):
+            variable = Parameter(free, found, block=block, where=where)
+            if not np.isfinite(value).all():  # a mask, say
+                variable.trainable, variable.stop_gradient = False, True
+        else:
+            constant = self.program.constant(value, name)
+            return constant
+        block.add_var(variable)
+        self.result.values[free] = value
+        return variable
+
+    def _input(self, info: onnx.ValueInfoProto) -> Variable:
+        block = self.program.global_block()
         variable = Variable(
             info.name,
-            result.program.tensor_type(from_proto(info.type)),
+            self.program.tensor_type(from_proto(info.type)),
             block=block,
-            where=UNKNOWN,
+            where=InFile(self.source.name, info.name),
             stop_gradient=True,
             is_data=True,
         )
         block.add_var(variable)
-        known[info.name] = variable
-        result.feed_names.append(info.name)
+        self.result.feed_names.append(info.name)
+        return variable
+
+    def _nodes(
+        self, graph: onnx.GraphProto, block: Block, known: dict[str, Variable | None]
+    ) -> None:
+        tape = Tape(block)
+        for node in graph.node:
+            where = InFile(self.source.name, node.name or node.output[0])
+            with at(where):
+                try:
+                    self._node(node, tape, known)
+                except (UnknownOpError, KeyError, TypeError) as error:
+                    raise self._invalid(node, error, where) from error
+
+    def _invalid(self, node: onnx.NodeProto, error: Exception, where: Where) -> GraphoptError:
+        reason = (
+            f"it reads {error}, which nothing above makes" if type(error) is KeyError else error
+        )
+        return FileError(f"{self.source.name} is no valid model: {_type(node)}: {reason}",
+                         where=where)  # fmt: skip
+
+    def _node(self, node: onnx.NodeProto, tape: Tape, known: dict[str, Variable | None]) -> None:
+        value = self._constant(node, known)
+        if value is not None:
+            known[node.output[0]] = self._value(node.output[0], value, node.op_type)
+            return
+        operands = [known[name] for name in node.input]
+        attrs: dict[str, Any] = {
+            a.name: self._block(a.g, tape.block, known) if a.HasField("g") else attr_value(a)
+            for a in node.attribute
+        }
+        names = [self.program.unused_name(name) if name else "" for name in node.output]
+        made = tape.emit(_type(node), *operands, names=names, **attrs)
+        results = [made] if len(names) == 1 else list(made)
+        for name, variable in zip(node.output, results, strict=True):
+            if variable is not None:
+                known[name] = variable
+                if name in self.types:
+                    self._refine(variable, self.types[name])
+
+    def _constant(
+        self, node: onnx.NodeProto, known: Mapping[str, Variable | None]
+    ) -> np.ndarray | None:
+        """The array that a node makes, if it does not depend on anything fed."""
+        if node.op_type == "Constant" and not node.domain:
+            return _constant_value(node)
+        if node.op_type != "ConstantOfShape" or node.domain:
+            return None
+        shape = known[node.input[0]]
+        if not isinstance(shape, Constant):
+            return None
+        fill = next((attr_value(a) for a in node.attribute), np.zeros(1, np.float32))
+        value = np.full(shape.value.tolist(), fill.item(), fill.dtype)
+        return value if is_weight(node.output[0], value, self.uses, "ConstantOfShape") else None
+
+    def _block(
+        self, graph: onnx.GraphProto, parent: Block, outer: Mapping[str, Variable | None]
+    ) -> Block:
+        known, block = dict(outer), Block(self.program, parent)
+        for info in graph.input:
+            known[info.name] = block.add_input(
+                info.name, self.program.tensor_type(from_proto(info.type))
+            )
+        self._initializers(graph, known)
+        self._nodes(graph, block, known)
+        block.outputs = [_defined(known, o.name, self.source.name) for o in graph.output]
+        return block
+
+    def _refine(self, variable: Variable, stated: onnx.TypeProto) -> None:
+        """Add what inference over the whole file knows: it follows the values of shapes."""
+        found, known = from_proto(stated), variable.tensor_type
+        if isinstance(known, ContainerType) or found.element is not None or found.dims is None:
+            return
+        if known.shape is None:
+            variable.tensor_type = self.program.tensor_type(found)
+        elif len(known.shape) == len(found.dims):
+            dims = zip(known.shape, found.dims, strict=True)
+            shape = tuple(k if isinstance(k, int) or f is None else f for k, f in dims)
+            variable.tensor_type = TensorType(known.dtype, shape)
+        self.program.note_symbols(variable.tensor_type)
 
 
-def _types(model: onnx.ModelProto) -> Mapping[str, onnx.TypeProto]:
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    return {v.name: v.type for v in (*inferred.graph.value_info, *inferred.graph.output)}
+def _constant_value(node: onnx.NodeProto) -> np.ndarray:
+    (attribute,) = node.attribute
+    if attribute.name == "sparse_value":
+        return _dense(attribute.sparse_tensor)
+    value = attr_value(attribute)
+    dtypes: Mapping[str, type] = {
+        "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64,
+        "value_ints": np.int64, "value_string": object, "value_strings": object,
+    }  # fmt: skip
+    return np.asarray(value, dtypes.get(attribute.name))
 
 
-def _read_node(
-    node: onnx.NodeProto,
-    result: ReadModel,
-    known: dict[str, Variable | None],
-    types: Mapping[str, onnx.TypeProto],
-) -> None:
-    if node.domain not in ("", "ai.onnx"):
-        raise FileError(f"the model has an op of the domain {node.domain!r}: {node.op_type}")
-    attrs = {a.name: attr_value(a) for a in node.attribute}
-    if any(isinstance(v, onnx.GraphProto) for v in attrs.values()):
-        raise FileError(f"the model has control flow ({node.op_type}), which cannot be read yet")
-    operands = [known[name] for name in node.input]
-    tape = result.program.recorder()
-    made = tape.emit(node.op_type, *operands, outputs=len(node.output), **attrs)
-    results = [made] if len(node.output) == 1 else list(made)
-    for name, variable in zip(node.output, results, strict=True):
-        _rename(result.program, variable, name, types)
-        known[name] = variable
+def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
+    values = onnx.numpy_helper.to_array(sparse.values)
+    indices = onnx.numpy_helper.to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        dense.reshape(-1)[indices] = values
+    else:
+        dense[tuple(indices.T)] = values
+    return dense
 
 
-def _rename(
-    program: Program, variable: Variable, name: str, types: Mapping[str, onnx.TypeProto]
-) -> None:
-    """Give a result the file's name, and the symbols that inference over the file found."""
-    block = program.global_block()
-    del block.vars[variable.name]
-    variable.name = name or variable.name
-    block.add_var(variable)
-    if name in types:
-        variable.tensor_type = _merged(variable.tensor_type, types[name])
+def _types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    """What onnx's inference over the whole model finds, by name; nothing where it gives up."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception:  # it refuses models that run
+        return {}
+    graphs: Sequence[onnx.GraphProto] = (inferred.graph, *subgraphs(inferred.graph))
+    return {v.name: v.type for g in graphs for v in (*g.value_info, *g.output)}
 
 
-def _merged(found: TensorType, stated: onnx.TypeProto) -> TensorType:
-    if found.shape is None or not stated.tensor_type.HasField("shape"):
-        return found
-    dims = [dim_of(d) for d in stated.tensor_type.shape.dim]
-    if len(dims) != len(found.shape):
-        return found
-    dtype = from_onnx_dtype(stated.tensor_type.elem_type)
-    return TensorType(
-        dtype, tuple(f if d is None else d for f, d in zip(found.shape, dims, strict=True))
-    )
+def _defined(known: Mapping[str, Variable | None], name: str, source: str) -> Variable:
+    found = known.get(name)
+    if found is None:
+        raise FileError(f"{source} is no valid model: nothing makes its output {name!r}")
+    return found

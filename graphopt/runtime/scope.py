@@ -94,6 +94,11 @@ class Scope:
         """Replace the value by a copy of ``value``."""
         self.var(name).get_tensor().set(value)
 
+    def take(self, name: str, value: np.ndarray) -> None:
+        """Replace the value by the array itself, which is not to be used elsewhere."""
+        self.values[name] = to_device(value, CPUPlace())
+        self.spares.pop(name, None)
+
     def commit(self, values: Mapping[str, Value]) -> None:
         """Make ``values`` the state; what they replace becomes the spare buffer."""
         for name, value in values.items():

@@ -11,9 +11,12 @@ import onnx
 from graphopt.errors import ArgumentError, ArgumentTypeError, UninitializedError
 from graphopt.ir.program import Program, Rate
 from graphopt.ir.variable import Variable
-from graphopt.onnxio.files import load_model, save_model
+from graphopt.onnxio.files import save_model
 from graphopt.onnxio.read import read
+from graphopt.onnxio.source import open_model
 from graphopt.onnxio.training import state_model, step_model
+from graphopt.onnxio.weights import Trainable
+from graphopt.onnxio.weights import choose as choose_trainable
 from graphopt.onnxio.write import inlined
 from graphopt.runtime.compile import Plan
 from graphopt.runtime.executor import Executor
@@ -62,19 +65,34 @@ def normalize_program(program: Program, feed_vars: OneOrMore, fetch_vars: OneOrM
 
 
 def load_inference_model(
-    path_prefix: str | Path, executor: Executor
+    path_prefix: str | Path | bytes | onnx.ModelProto,
+    executor: Executor,
+    trainable: Trainable = True,
 ) -> tuple[Program, list[str], list[Variable]]:
-    """Read ``<prefix>.onnx`` as (program, feed names, fetch variables); weights go to the scope.
+    """Read any ONNX model as (program, feed names, fetch variables); weights go to the scope.
+
+    ``path_prefix`` is the path of a file, or that without ``.onnx``, or a model as bytes or a
+    ModelProto; opset 7 to the newest. Float weights become Parameters. ``trainable`` says which of
+    them train: True or False for all, names, a regular expression that is searched in names, or a
+    function of a Parameter.
 
     Raises:
         FileNotFoundError: there is no such file.
         FileError: it is not a model that can be read.
+        ArgumentError: ``trainable`` chooses a name that is not there.
     """
-    found = read(load_model(_path(path_prefix, ".onnx")))
+    found = read(open_model(_existing(path_prefix)))
+    choose_trainable(trainable, found.program.all_parameters())
     scope = global_scope()
     for name, value in found.values.items():
-        scope.var(name).get_tensor().set(value)
+        scope.take(name, value)
     return found.program, found.feed_names, found.fetch_vars
+
+
+def _existing(model: str | Path | bytes | onnx.ModelProto) -> Path | bytes | onnx.ModelProto:
+    if isinstance(model, (bytes, onnx.ModelProto)):
+        return model
+    return Path(model) if Path(model).is_file() else _path(model, ".onnx")
 
 
 def save_training_model(

@@ -18,6 +18,7 @@ from graphopt.ir.where import here
 from graphopt.nn import functional
 from graphopt.nn.layer.layers import LayerAttr, layer_parameter, required, statistic
 from graphopt.scoping import recorder
+from graphopt.static.control_flow import case, cond, scan, switch_case, while_loop
 from graphopt.static.conv import conv2d, conv2d_transpose, conv3d, conv3d_transpose
 from graphopt.static.naming import (
     ACTIVATIONS,
@@ -32,6 +33,8 @@ from graphopt.tensor.operands import choice, named, need_rank
 __all__ = [
     "ACTIVATIONS",
     "batch_norm",
+    "case",
+    "cond",
     "conv2d",
     "conv2d_transpose",
     "conv3d",
@@ -42,6 +45,9 @@ __all__ = [
     "instance_norm",
     "layer_norm",
     "prelu",
+    "scan",
+    "switch_case",
+    "while_loop",
 ]
 
 

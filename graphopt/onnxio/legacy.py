@@ -1,0 +1,58 @@
+"""Old definitions that onnx's version converter does not carry over."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import helper
+
+
+def scan_without_batch(model: onnx.ModelProto) -> None:
+    """Turn each Scan of opset 8, which has a batch dim in front, into Scans of opset 9, in place.
+
+    The outer one goes through the batch; the inner one is the old one without the batch dim. The
+    first operand, lengths of sequences, must be omitted.
+    """
+    for node in model.graph.node:
+        if node.op_type == "Scan" and not node.domain:
+            if node.input[0]:
+                raise ValueError("Scan with sequence_lens has no counterpart after opset 8")
+            node.CopyFrom(_over_batch(node))
+
+
+def _over_batch(node: onnx.NodeProto) -> onnx.NodeProto:
+    attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    body, directions = attrs["body"], list(attrs.get("directions", []))
+    operands, results = list(node.input[1:]), list(node.output)
+    prefix = f"{node.name or results[0]}/batch/"
+    inner = helper.make_node(
+        "Scan",
+        [prefix + name for name in operands],
+        [prefix + name for name in results],
+        num_scan_inputs=attrs["num_scan_inputs"],
+        body=body,
+    )
+    if any(directions):
+        inner.attribute.append(helper.make_attribute("scan_input_directions", directions))
+    states = len(operands) - attrs["num_scan_inputs"]
+    typed_inputs = [
+        _info(prefix + name, info, scanned=k >= states)
+        for k, (name, info) in enumerate(zip(operands, body.input, strict=True))
+    ]
+    typed_outputs = [
+        _info(prefix + name, info, scanned=k >= states)
+        for k, (name, info) in enumerate(zip(results, body.output, strict=True))
+    ]
+    graph = helper.make_graph([inner], "batch", typed_inputs, typed_outputs)
+    return helper.make_node(
+        "Scan", operands, results, name=node.name, num_scan_inputs=len(operands), body=graph
+    )
+
+
+def _info(name: str, like: onnx.ValueInfoProto, scanned: bool) -> onnx.ValueInfoProto:
+    """A value of the outer body: like the inner body's, with a time dim in front if scanned."""
+    tensor = like.type.tensor_type
+    if not tensor.HasField("shape"):
+        return helper.make_tensor_value_info(name, tensor.elem_type, None)
+    dims = [d.dim_param or (d.dim_value if d.HasField("dim_value") else None)
+            for d in tensor.shape.dim]  # fmt: skip
+    return helper.make_tensor_value_info(name, tensor.elem_type, [None] * scanned + dims)

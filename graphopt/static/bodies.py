@@ -1,0 +1,202 @@
+"""Bodies of control flow: users' functions recorded into blocks, and what they return checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError, StateError
+from graphopt.ir.block import Block
+from graphopt.ir.operator import Operator
+from graphopt.ir.program import Program
+from graphopt.ir.tape import Tape
+from graphopt.ir.types import Inferred, TensorType, inferred
+from graphopt.ir.variable import Variable
+from graphopt.ir.where import here
+from graphopt.passes.streams import advances
+from graphopt.scoping import default_startup_program
+from graphopt.static.nests import Nest, structure
+
+T = TypeVar("T")
+
+
+class Widened(BaseException):
+    """A body changes shapes that were taken for fixed: no error, recording begins anew."""
+
+    def __init__(self, position: int, types: list[Inferred]) -> None:
+        self.position, self.types = position, types
+
+
+class Attempt:
+    """One recording of the outermost control flow: its loops are counted as they are met."""
+
+    def __init__(self, types: Mapping[int, list[Inferred]]) -> None:
+        self.types = types  # what is known of loops' values, by the loop's position
+        self.loops = 0
+
+    def next_loop(self, start: Sequence[Variable]) -> tuple[int, list[TensorType]]:
+        """The next loop's position, and the types its values have at the start of iterations."""
+        self.loops += 1
+        known = self.types.get(self.loops, [inferred(v.tensor_type) for v in start])
+        return self.loops, [v.program.tensor_type(t) for v, t in zip(start, known, strict=True)]
+
+
+_attempts: list[Attempt] = []
+
+
+def attempt() -> Attempt:
+    """The recording that is under way."""
+    return _attempts[-1]
+
+
+def whole(program: Program, record: Callable[[], T]) -> T:
+    """What ``record`` returns; if it raises, nothing is recorded, not even a parameter.
+
+    The outermost call begins anew, each time from the same state, until all loops' types are wide
+    enough: only the user's function knows what it makes of other shapes.
+    """
+    if _attempts:
+        return record()
+    types: dict[int, list[Inferred]] = {}
+    while True:
+        _attempts.append(Attempt(types))
+        try:
+            with program.all_or_nothing(), default_startup_program().all_or_nothing():
+                return record()
+        except Widened as found:
+            types = {k: known for k, known in types.items() if k < found.position}
+            types[found.position] = found.types
+        finally:
+            _attempts.pop()
+
+
+def recorded(
+    what: str,
+    program: Program,
+    function: Callable[..., Nest],
+    inputs: Sequence[tuple[str, TensorType]] = (),
+) -> tuple[Block, Nest]:
+    """A block with these inputs, and what ``function(*inputs)`` returns inside it."""
+    block = Block(program, program.current_block())
+    formals = [block.add_input(name, tensor_type) for name, tensor_type in inputs]
+    before = {id(op) for outer in _around(block) for op in outer.ops}
+    with program.recording(block):
+        result = function(*formals)
+    for outer in _around(block):
+        for op in outer.ops:
+            if id(op) not in before and not advances(op):
+                raise _outside(what, op)
+    return block, result
+
+
+def _around(block: Block) -> Iterator[Block]:
+    while block.parent is not None:
+        block = block.parent
+        yield block
+
+
+def _outside(what: str, op: Operator) -> ArgumentError:
+    return ArgumentError(
+        f"{what} records {op.type} outside of itself, where it would always run",
+        operands=[(v.name, v.tensor_type) for v in op.writes()],
+        where=op.where,
+        fix="call minimize, append_backward and the like outside of control flow",
+    )
+
+
+def close(what: str, block: Block, results: Sequence[Variable]) -> Block:
+    """The block with these results, and of its ops those that they need.
+
+    Raises:
+        StateError: an op assigns state.
+        ArgumentError: an op reads what is made inside another body.
+    """
+    for op in block.ops:
+        for v in op.writes():
+            if v.persistable:
+                raise _assigned(what, v, op)
+    block.outputs = list(results)
+    needed = {id(v) for v in results}
+    kept: list[Operator] = []
+    for op in reversed(block.ops):
+        if any(id(v) in needed for v in op.writes()):
+            needed.update(id(v) for v in op.reads())
+            kept.insert(0, op)
+    block.ops = kept
+    own = {id(v) for v in block.inputs} | {id(v) for op in kept for v in op.writes()}
+    block.vars = {name: v for name, v in block.vars.items() if id(v) in own}
+    outer = {id(b) for b in _around(block)}
+    for v in block.captures():
+        if id(v.block) not in outer:
+            raise _elsewhere(what, v)
+    return block
+
+
+def _assigned(what: str, v: Variable, op: Operator) -> StateError:
+    return StateError(
+        f"{what} assigns {v.name}, which is kept between runs: {op.type} cannot do that there",
+        operands=[(v.name, v.tensor_type)],
+        where=op.where,
+        fix="return the new value, and assign it outside: go.assign(value, output=state); "
+        "batch normalization: use_global_stats=True",
+    )
+
+
+def _elsewhere(what: str, v: Variable) -> ArgumentError:
+    return ArgumentError(
+        f"{what} uses {v.name}, which is made inside another body",
+        operands=[(v.name, v.tensor_type)],
+        where=v.where,
+        fix=f"return {v.name} from the body that makes it",
+    )
+
+
+def need_function(what: str, value: object, *, optional: bool = False) -> None:
+    """Raise ArgumentTypeError unless the value can be called."""
+    if not callable(value) and not (optional and value is None):
+        kind = type(value).__name__
+        raise ArgumentTypeError(f"{what} must be a function, not a {kind}", where=here())
+
+
+def need_same_form(what: str, one: tuple[str, Nest], other: tuple[str, Nest]) -> None:
+    """Raise ArgumentError unless two labelled nests differ in their leaves alone."""
+    forms = [(label, structure(nest)) for label, nest in (one, other)]
+    if forms[0][1] != forms[1][1]:
+        raise ArgumentError(
+            f"{what}: {one[0]} and {other[0]} differ in form",
+            operands=forms,
+            where=here(),
+            fix="return as many values, in the same lists, tuples and dicts",
+        )
+
+
+def truth(g: Tape, what: str, value: object) -> Variable:
+    """The condition as bool[].
+
+    Raises:
+        ArgumentTypeError: it is no Variable.
+        DTypeError: it is no bool.
+        ShapeError: it has more than one element.
+    """
+    if not isinstance(value, Variable):
+        raise ArgumentTypeError(
+            f"{what} must be a Variable of one bool, not {value!r}",
+            where=here(),
+            fix="use Python's own if and while where the value is known while recording",
+        )
+    shown, shape = [(value.name, value.tensor_type)], value.tensor_type.shape
+    if value.dtype != np.dtype("?"):
+        fix = f"compare it, e.g. {value.name} > 0"
+        raise DTypeError(f"{what} must be a bool", operands=shown, where=here(), fix=fix)
+    if any(isinstance(d, int) and d != 1 for d in shape or ()):
+        fix = f"reduce it, e.g. go.all({value.name})"
+        raise ShapeError(f"{what} must be one bool", operands=shown, where=here(), fix=fix)
+    scalar: Variable = value if shape == () else g.Reshape(value, np.zeros(0, np.int64))
+    return scalar
+
+
+def as_operand(g: Tape, value: object, dtype: np.dtype | None = None) -> Variable:
+    """A leaf: a Variable as it is, a number as a constant (of a dtype)."""
+    return value if isinstance(value, Variable) else g.const(value, dtype)  # type: ignore[arg-type]
