@@ -306,6 +306,8 @@ class _Reader:
         kind = definition.attributes[name].kind
         if kind == "TENSOR":
             return self._literal()
+        if kind == "TYPE_PROTO":
+            return self._type()
         if word := self._word(*LONG_NAMES):
             return to_onnx_dtype(as_dtype(word))
         return self._value()

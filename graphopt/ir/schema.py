@@ -284,6 +284,8 @@ def make_attribute(definition: OpDef, name: str, value: Attr) -> onnx.AttributeP
     kind = definition.attributes[name].kind
     if kind == "TENSOR":
         value = onnx.numpy_helper.from_array(np.asarray(value))
+    elif kind == "TYPE_PROTO":
+        value = to_proto(value)
     elif kind == "TENSORS":
         value = [onnx.numpy_helper.from_array(np.asarray(v)) for v in value]
     elif kind in ("FLOAT", "FLOATS"):
@@ -297,6 +299,8 @@ def attr_value(proto: onnx.AttributeProto) -> Attr:
     value = onnx.helper.get_attribute_value(proto)
     if isinstance(value, onnx.TensorProto):
         return onnx.numpy_helper.to_array(value)
+    if isinstance(value, onnx.TypeProto):
+        return from_proto(value).closed(lambda: "N")
     if isinstance(value, (list, tuple)) or hasattr(value, "extend"):
         if proto.type == onnx.AttributeProto.TENSORS:
             return [onnx.numpy_helper.to_array(v) for v in value]

@@ -59,6 +59,7 @@ class Tape(OnnxOps):
     def emit(
         self,
         type: str,
+        /,
         *operands: Operand,
         outputs: int = 1,
         into: Sequence[Variable | None] | None = None,

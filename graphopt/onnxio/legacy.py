@@ -7,10 +7,10 @@ from onnx import helper
 
 
 def scan_without_batch(model: onnx.ModelProto) -> None:
-    """Turn each Scan of opset 8, which has a batch dim in front, into Scans of opset 9, in place.
+    """Make each Scan of opset 8, which has a batch dim in front, two nested ones, in place.
 
-    The outer one goes through the batch; the inner one is the old one without the batch dim. The
-    first operand, lengths of sequences, must be omitted.
+    The outer one goes through the batch; the inner one is the old one without the batch dim. Both
+    keep the omitted first operand of opset 8 (lengths of sequences), which onnx's converter drops.
     """
     for node in model.graph.node:
         if node.op_type == "Scan" and not node.domain:
@@ -26,13 +26,13 @@ def _over_batch(node: onnx.NodeProto) -> onnx.NodeProto:
     prefix = f"{node.name or results[0]}/batch/"
     inner = helper.make_node(
         "Scan",
-        [prefix + name for name in operands],
+        ["", *(prefix + name for name in operands)],
         [prefix + name for name in results],
         num_scan_inputs=attrs["num_scan_inputs"],
         body=body,
     )
     if any(directions):
-        inner.attribute.append(helper.make_attribute("scan_input_directions", directions))
+        inner.attribute.append(helper.make_attribute("directions", directions))
     states = len(operands) - attrs["num_scan_inputs"]
     typed_inputs = [
         _info(prefix + name, info, scanned=k >= states)
@@ -44,7 +44,7 @@ def _over_batch(node: onnx.NodeProto) -> onnx.NodeProto:
     ]
     graph = helper.make_graph([inner], "batch", typed_inputs, typed_outputs)
     return helper.make_node(
-        "Scan", operands, results, name=node.name, num_scan_inputs=len(operands), body=graph
+        "Scan", ["", *operands], results, name=node.name, num_scan_inputs=len(operands), body=graph
     )
 
 

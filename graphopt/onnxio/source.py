@@ -18,7 +18,6 @@ from graphopt.onnxio.legacy import scan_without_batch
 
 ModelLike = str | Path | bytes | onnx.ModelProto
 SMALL = 256  # elements: what an op's conversion or inference may look at stays in the model
-OLDEST = 7
 READING_IR = 10
 
 
@@ -47,15 +46,10 @@ def open_model(model: ModelLike) -> Source:
 
     Raises:
         FileNotFoundError: there is no such file.
-        FileError: it is not an ONNX model, or too old.
+        FileError: it is not an ONNX model, or onnx cannot convert it to a newer opset.
     """
     proto, name, base = _parsed(model)
     opset = next((o.version for o in proto.opset_import if _is_standard(o)), OPSET)
-    if opset < OLDEST:
-        raise FileError(
-            f"{name} is at opset {opset}; {OLDEST} is the oldest that can be read",
-            fix="export it again",
-        )
     initializers = {t.name for t in proto.graph.initializer}
     source = Source(proto, name, [i.name for i in proto.graph.input if i.name not in initializers])
     source.opset = max(opset, OPSET)
@@ -166,9 +160,14 @@ def _converted(model: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto
     if opset == 8:
         scan_without_batch(model)
     try:
-        return onnx.version_converter.convert_version(model, OPSET)
+        converted = onnx.version_converter.convert_version(model, OPSET)
     except Exception as error:
         raise FileError(
             f"{name} cannot be converted from opset {opset} to {OPSET}: {error}",
             fix=f"export it at opset {OPSET}",
         ) from error
+    declared = {i.name: i.type for i in (*model.graph.input, *model.graph.output)}
+    for info in (*converted.graph.input, *converted.graph.output):
+        if info.name in declared:  # the adapter of Scan takes their batch dim away
+            info.type.CopyFrom(declared[info.name])
+    return converted

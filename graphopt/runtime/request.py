@@ -15,9 +15,10 @@ from graphopt.errors import (
     UnknownVariableError,
     did_you_mean,
 )
+from graphopt.ir.literals import STRINGS
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
-from graphopt.ir.types import TensorType, fits
+from graphopt.ir.types import ContainerType, TensorType, fits
 from graphopt.ir.variable import Constant, Parameter, Variable
 
 Feed: TypeAlias = Mapping[str, Any]
@@ -174,9 +175,13 @@ def as_feed(program: Program, feed: object) -> dict[str, np.ndarray]:
     return arrays
 
 
-def as_array(variable: Variable, value: object) -> np.ndarray:
-    """A fed value as an array of the variable's type."""
+def as_array(variable: Variable, value: object) -> Any:  # noqa: ANN401 - an array, or a list
+    """A fed value as an array of the variable's type; a container's as it is."""
+    if isinstance(variable.tensor_type, ContainerType):
+        return _as_container(variable, variable.tensor_type, value)
     array = value if isinstance(value, np.ndarray) else _converted(variable, value)
+    if array.dtype.kind in STRINGS and variable.dtype.kind in STRINGS:
+        array = array.astype(object)
     if array.dtype != variable.dtype:
         fix = f"feed {variable.name}.astype('{variable.dtype.name}')"
         raise _misfit(variable, array, "the wrong dtype", fix)
@@ -184,6 +189,26 @@ def as_array(variable: Variable, value: object) -> np.ndarray:
         fix = f"feed an array of type {variable.tensor_type}"
         raise _misfit(variable, array, "a shape it cannot take", fix)
     return array
+
+
+def _as_container(variable: Variable, kind: ContainerType, value: object) -> Any:  # noqa: ANN401
+    """A sequence is fed as a list of arrays, an optional as what it holds, or None."""
+    if kind.kind == "optional":
+        if value is None or not isinstance(kind.element, ContainerType):
+            return None if value is None else np.asarray(value, kind.dtype)
+        return _as_container(variable, kind.element, value)
+    if kind.kind == "map" and isinstance(value, Mapping):
+        return value
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
+        raise FeedError(
+            f"{variable.name} is fed a {type(value).__name__}, not a {kind.kind}",
+            operands=[("declared", variable.tensor_type)],
+            where=variable.where,
+            fix="feed a list of arrays",
+        )
+    if isinstance(kind.element, ContainerType):
+        return [_as_container(variable, kind.element, v) for v in value]
+    return [np.asarray(v, kind.dtype) for v in value]
 
 
 def _converted(variable: Variable, value: object) -> np.ndarray:
@@ -217,7 +242,8 @@ def check_symbols(program: Program, arrays: Mapping[str, np.ndarray]) -> None:
     bound: dict[str, tuple[int, str]] = {}
     for name, array in arrays.items():
         declared = program.global_block().vars[name].tensor_type
-        for dim, size in zip(declared.shape or (), array.shape, strict=False):
+        shape = array.shape if declared.shape else ()
+        for dim, size in zip(declared.shape or (), shape, strict=False):
             if isinstance(dim, str) and bound.setdefault(dim, (size, name))[0] != size:
                 raise _unequal(program, dim, bound[dim][1], name, arrays)
 

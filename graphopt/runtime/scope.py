@@ -38,7 +38,7 @@ class ScopeTensor:
         self._scope.spares.pop(self._name, None)
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        array = to_numpy(self._value())
+        array = np.asarray(to_numpy(self._value()))
         return array if dtype is None else array.astype(dtype)
 
     def __repr__(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -12,10 +14,10 @@ import numpy as np
 import onnx
 
 from graphopt.errors import DeviceError
-from graphopt.ir.types import BFLOAT16, to_onnx_dtype
+from graphopt.ir.types import BFLOAT16, NARROW, to_onnx_dtype
 from graphopt.runtime.place import Place
 
-Value: TypeAlias = Any  # an onnxruntime.OrtValue: a tensor on a device
+Value: TypeAlias = Any  # an onnxruntime.OrtValue, a tensor on a device; or a HostValue
 LOG_FATAL = 4  # errors reach the caller as exceptions; the C++ log would only repeat them
 
 
@@ -74,30 +76,77 @@ def _preload_cuda() -> None:
     _onnxruntime().preload_dlls()
 
 
-def to_device(array: np.ndarray, place: Place) -> Value:
+def _short(dtype: np.dtype) -> str:
+    """onnxruntime's name of a dtype: float8e4m3fn for float8_e4m3fn."""
+    return dtype.name.replace("_", "")
+
+
+@dataclass(frozen=True)
+class HostValue:
+    """A value that Python cannot bind as an OrtValue: strings, a sequence (a list) or an optional.
+
+    It has the parts of an OrtValue's interface that are asked of every value.
+    """
+
+    value: Any
+
+    def data_type(self) -> str:
+        """onnxruntime's name of the type."""
+        return "tensor(string)" if isinstance(self.value, np.ndarray) else "object"
+
+    def shape(self) -> list[int]:
+        """The dims; of a sequence its length."""
+        return (
+            list(np.shape(self.value)) if isinstance(self.value, np.ndarray) else [len(self.value)]
+        )
+
+    def device_name(self) -> str:
+        """Always host memory."""
+        return "cpu"
+
+    def numpy(self) -> Any:  # noqa: ANN401 - an array, a list, None or a dict
+        """The value itself."""
+        return self.value
+
+
+# What numpy lacks travels as integers of the same width.
+CARRIERS = {BFLOAT16: np.uint16, **{d: np.uint8 for n, d in NARROW.items() if n[:6] == "float8"}}
+CARRIED = {f"tensor({_short(dtype)})": dtype for dtype in CARRIERS}
+
+
+def to_device(array: Any, place: Place) -> Value:  # noqa: ANN401 - an array, a list or None
     """The array on a device. On the CPU it shares the array's memory."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind in "OUS":
+        return HostValue(array.astype(object) if isinstance(array, np.ndarray) else array)
     values = _onnxruntime().OrtValue
     array = np.ascontiguousarray(array) if array.ndim else array
-    if array.dtype == BFLOAT16:
+    if array.dtype in CARRIERS:
         code = to_onnx_dtype(array.dtype)
-        return values.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), code)
+        return values.ortvalue_from_numpy_with_onnx_type(array.view(CARRIERS[array.dtype]), code)
+    if array.dtype.name in NARROW:
+        raise DeviceError(
+            f"{array.dtype.name} values cannot be fed to onnxruntime from Python",
+            fix="feed int8 and cast inside the Program",
+        )
     return values.ortvalue_from_numpy(array, place.device, place.index)
 
 
-def to_numpy(value: Value) -> np.ndarray:
+def to_numpy(value: Value) -> Any:  # noqa: ANN401 - an array; of a HostValue what it holds
     """A copy in host memory."""
-    if value.data_type() == "tensor(bfloat16)":
-        return _bfloat16_to_numpy(value)
+    if isinstance(value, HostValue):
+        return deepcopy(value.value)
+    if value.data_type() in CARRIED:
+        return _carried_to_numpy(value, CARRIED[value.data_type()])
     return np.array(value.numpy())
 
 
-def _bfloat16_to_numpy(value: Value) -> np.ndarray:
-    # OrtValue.numpy() refuses bfloat16, which numpy itself does not have: read the bytes.
-    host = _onnxruntime().OrtValue.ortvalue_from_numpy(np.empty(value.shape(), np.uint16))
+def _carried_to_numpy(value: Value, dtype: np.dtype) -> np.ndarray:
+    # OrtValue.numpy() refuses what numpy itself does not have: read the bytes.
+    host = _onnxruntime().OrtValue.ortvalue_from_numpy(np.empty(value.shape(), CARRIERS[dtype]))
     if value.device_name() != "cpu":
-        raise DeviceError("bfloat16 values on a GPU cannot be read yet", fix="cast to float32")
+        raise DeviceError(f"{dtype.name} values on a GPU cannot be read yet", fix="cast to float32")
     ctypes.memmove(host.data_ptr(), value.data_ptr(), value.tensor_size_in_bytes())
-    return np.array(host.numpy()).view(BFLOAT16)
+    return np.array(host.numpy()).view(dtype)
 
 
 def empty(shape: Sequence[int], dtype: np.dtype, place: Place) -> Value:
@@ -120,7 +169,7 @@ class FetchedTensor:
 
     def numpy(self) -> np.ndarray:
         """A copy in host memory."""
-        return to_numpy(self._value)
+        return np.asarray(to_numpy(self._value))
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         array = self.numpy()
@@ -150,6 +199,7 @@ class Session:
             providers=_providers(place),
             disabled_optimizers=["EliminateDropout", *folding],
         )
+        self._unbound = any(map(_is_unbound, (*model.graph.input, *model.graph.output)))
         if place.device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
             raise DeviceError(
                 "onnxruntime could not load its CUDA provider",
@@ -158,6 +208,8 @@ class Session:
 
     def run(self, inputs: Mapping[str, Value], outputs: Mapping[str, Value | None]) -> list[Value]:
         """Run once. An output is written into the value given for it; None lets it be allocated."""
+        if self._unbound:
+            return self._run_unbound(inputs, outputs)
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
@@ -168,6 +220,21 @@ class Session:
                 binding.bind_ortvalue_output(name, value)
         self._session.run_with_iobinding(binding)
         return list(binding.get_outputs())
+
+    def _run_unbound(
+        self, inputs: Mapping[str, Value], outputs: Mapping[str, Value | None]
+    ) -> list[Value]:
+        """The same where a value is no numeric tensor, through Python's own objects."""
+        feeds = {name: value.numpy() for name, value in inputs.items()}
+        found = self._session.run(list(outputs), feeds)
+        return [to_device(np.asarray(v) if isinstance(v, np.generic) else v, self.place)
+                for v in found]  # fmt: skip
+
+
+def _is_unbound(info: onnx.ValueInfoProto) -> bool:
+    """Whether Python cannot bind values of this type."""
+    kind = info.type.WhichOneof("value")
+    return kind != "tensor_type" or info.type.tensor_type.elem_type == onnx.TensorProto.STRING
 
 
 def _providers(place: Place) -> list[Any]:

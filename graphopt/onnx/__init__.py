@@ -8,6 +8,7 @@ from onnx import ModelProto
 
 from graphopt.ir.program import Program
 from graphopt.ir.variable import Variable
+from graphopt.onnx import backend
 from graphopt.onnxio.write import inlined
 from graphopt.runtime.compile import Plan
 from graphopt.runtime.request import as_request
@@ -40,4 +41,4 @@ def to_model(
     return inlined(model) if inline else model
 
 
-__all__ = ["to_model"]
+__all__ = ["backend", "to_model"]

@@ -1,0 +1,134 @@
+"""graphopt behind ONNX's backend interface, so that onnx's own test suite can be pointed at it.
+
+Every model goes through a Program: it is read, pruned, lowered and run.
+
+>>> import numpy as np
+>>> import onnx
+>>> import graphopt as go
+>>> node = onnx.helper.make_node("Add", ["x", "y"], ["z"])
+>>> go.onnx.backend.run_node(node, [np.float32([1, 2]), np.float32([3, 4])])
+(array([4., 6.], dtype=float32),)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.backend.base import Backend, BackendRep, namedtupledict
+
+from graphopt.errors import ArgumentError
+from graphopt.ir.types import to_onnx_dtype
+from graphopt.onnxio.read import ReadModel, read
+from graphopt.onnxio.source import open_model
+from graphopt.runtime.executor import Executor
+from graphopt.runtime.place import CPUPlace, CUDAPlace, Place
+from graphopt.runtime.scope import Scope
+from graphopt.runtime.session import cuda_devices
+
+
+class GraphoptBackendRep(BackendRep):
+    """A model that was read and is ready to run."""
+
+    def __init__(self, found: ReadModel, names: Sequence[str], place: Place) -> None:
+        self._found = found
+        self._names = list(names)
+        self._executor = Executor(place)
+        self._scope = Scope()
+        for name, value in found.values.items():
+            self._scope.take(name, value)
+
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:  # noqa: ANN401 - as in the base
+        """Run on inputs in the model's order, one input, or inputs by name.
+
+        Raises:
+            ArgumentError: more inputs than the model has.
+        """
+        feeds = self._feeds(inputs)
+        values = self._executor.run(
+            self._found.program, feeds, self._found.fetch_vars, scope=self._scope
+        )
+        return tuple(namedtupledict("Outputs", self._names)(*values))
+
+    def _feeds(self, inputs: Any) -> dict[str, Any]:  # noqa: ANN401
+        if isinstance(inputs, Mapping):
+            return dict(inputs)
+        listed = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+        names = self._found.feed_names
+        if len(listed) > len(names):
+            raise ArgumentError(f"{len(listed)} inputs are given, the model has {len(names)}")
+        return dict(zip(names, listed, strict=False))
+
+
+class GraphoptBackend(Backend):
+    """See ``onnx.backend.base.Backend``."""
+
+    @classmethod
+    def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:  # noqa: ANN401
+        """Whether the model can be read and the device used."""
+        try:
+            cls.prepare(model, device)
+        except Exception:
+            return False
+        return True
+
+    @classmethod
+    def prepare(
+        cls,
+        model: onnx.ModelProto,
+        device: str = "CPU",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> GraphoptBackendRep:
+        """Read a model for a device such as 'CPU' or 'CUDA:0'.
+
+        Raises:
+            FileError: the model cannot be read.
+            DeviceError: the device cannot be used.
+        """
+        names = [output.name for output in model.graph.output]
+        return GraphoptBackendRep(read(open_model(model)), names, _place(device))
+
+    @classmethod
+    def run_node(
+        cls,
+        node: onnx.NodeProto,
+        inputs: Any,  # noqa: ANN401
+        device: str = "CPU",
+        outputs_info: object = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> tuple[Any, ...]:
+        """Run one node on arrays; ``opset_version`` says which definition it follows."""
+        arrays = [np.asarray(v) for v in inputs]
+        names = dict.fromkeys(name for name in node.input if name)
+        graph = onnx.GraphProto(name="node", node=[node])
+        for name, array in zip(names, arrays, strict=True):
+            elem = to_onnx_dtype(array.dtype)
+            graph.input.append(onnx.helper.make_tensor_value_info(name, elem, array.shape))
+        graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
+        version = kwargs.get("opset_version", onnx.defs.onnx_opset_version())
+        opsets = [onnx.helper.make_opsetid("", version)]
+        if node.domain:
+            schema = onnx.defs.get_schema(node.op_type, node.domain)
+            opsets.append(onnx.helper.make_opsetid(node.domain, schema.since_version))
+        model = onnx.helper.make_model(graph, opset_imports=opsets)
+        return cls.prepare(model, device).run(arrays)
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        """Whether 'CPU', 'CUDA' or 'CUDA:1' can be used here."""
+        kind, _, index = device.partition(":")
+        return kind == "CPU" or (kind == "CUDA" and int(index or 0) < cuda_devices())
+
+
+def _place(device: str) -> Place:
+    kind, _, index = device.partition(":")
+    return CUDAPlace(int(index or 0)) if kind == "CUDA" else CPUPlace()
+
+
+is_compatible = GraphoptBackend.is_compatible
+prepare = GraphoptBackend.prepare
+run_model = GraphoptBackend.run_model
+run_node = GraphoptBackend.run_node
+supports_device = GraphoptBackend.supports_device
