@@ -32,7 +32,8 @@ def expand(g: Tape, op: Operator) -> list[Variable | None]:
         operands = [v.value if isinstance(v, Constant) else v for v in map(known.get, node.input)]
         results = _replay(g, node, operands, op)
         known.update(zip(node.output, results, strict=True))
-    return [known[name] for name in body.output][: len(op.outputs)]
+    # The body of an op without some optional results does not make them.
+    return [known.get(name) for name in body.output[: len(op.outputs)]]
 
 
 def _body(op: Operator) -> onnx.FunctionProto:
@@ -70,7 +71,8 @@ def _replay(
             attrs[proto.name] = attr_value(proto)
     if node.op_type == "Constant":
         return [_constant(g, attrs)]
-    found = g.emit(node.op_type, *operands, outputs=len(node.output), **attrs)
+    domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
+    found = g.emit(domain + node.op_type, *operands, outputs=len(node.output), **attrs)
     return [found] if len(node.output) == 1 else list(found)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
+from hashlib import sha256
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -35,6 +36,7 @@ RESTORED = (
     "equal_dims", "names", "opset", "rates", "version",
 )  # fmt: skip
 LETTERS = "NMKLPQRSTUVW"
+LARGE = 1024  # bytes: a constant's content is kept as a key up to here, beyond it as a digest
 
 
 class Program:
@@ -52,7 +54,7 @@ class Program:
         self.version = 0
         self.opset = OPSET
         self.domains: dict[str, int] = {}  # versions of the domains other than ai.onnx
-        self.constants: dict[tuple[str, tuple[int, ...], bytes], Constant] = {}
+        self.constants: dict[tuple[str, tuple[int, ...], bytes, str], Constant] = {}
         self.family = object()  # shared by clones, in which equal names mean the same variable
         self._random_seed = 0
         self._taken: dict[str, int] = {}
@@ -286,15 +288,17 @@ class Program:
             self._undo.append(action)
 
     def constant(self, value: np.ndarray, name: str = "") -> Constant:
-        """The constant of this value: one per value and Program; ``name`` is for a new one."""
-        key = (value.dtype.str + value.dtype.name, value.shape, value.tobytes())
-        if key not in self.constants:
+        """The constant of this value: one per Program, or one per ``name`` where that is given."""
+        content = (value.dtype.str + value.dtype.name, value.shape, _digest(value))
+        if (*content, name) not in self.constants:
             frozen = np.array(value, order="C")
             frozen.flags.writeable = False
-            name = self.unused_name(name) if name else self.unique_name("const")
-            self.names.add(name)
-            self.constants[key] = Constant(name, frozen, block=self.blocks[0], where=UNKNOWN)
-        return self.constants[key]
+            own = self.unused_name(name) if name else self.unique_name("const")
+            self.names.add(own)
+            made = Constant(own, frozen, block=self.blocks[0], where=UNKNOWN)
+            self.constants[*content, name] = made
+            self.constants.setdefault((*content, ""), made)
+        return self.constants[*content, name]
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
@@ -318,3 +322,10 @@ class Program:
             raise
         finally:
             self._undo = None
+
+
+def _digest(value: np.ndarray) -> bytes:
+    """What is equal for equal contents, and short."""
+    if value.dtype == object or value.nbytes <= LARGE:
+        return value.tobytes()
+    return sha256(np.ascontiguousarray(value).view(np.uint8)).digest()

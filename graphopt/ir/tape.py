@@ -167,7 +167,8 @@ class Tape(OnnxOps):
         """An optional result of a recorded op, added to it if it is not there yet."""
         op = op.origin or op
         index = op.output_names.index(slot)
-        found = op.result(slot) or self.asked.get((id(op), index))
+        recorded = op.result(slot)
+        found = self.asked.get((id(op), index)) if recorded is None else recorded
         if found is not None:
             return found
         types = self._infer(op.definition, op.inputs, op.attrs, index + 1, op.where)
@@ -236,7 +237,7 @@ class Tape(OnnxOps):
             target: Variable = self.const(np.array(dims, np.int64))
         else:
             target = self.shape_of(like)
-        return typed(self.Reshape(x, target), like)
+        return typed(self.Reshape(x, target, allowzero=int(_may_be_empty(target))), like)
 
     def dims(self, *parts: int | Variable) -> Variable:
         """Dims, given as ints and i64 vectors, as one i64 vector: a constant where all are."""
@@ -289,6 +290,11 @@ def typed(x: Variable, like: Variable) -> Variable:
     """x, known to have the shape of ``like`` where onnx's inference could not tell."""
     x.tensor_type = TensorType(x.dtype, like.tensor_type.shape)
     return x
+
+
+def _may_be_empty(target: Variable) -> bool:
+    """Whether a target shape may have a 0 that means no elements: it has no -1 to infer."""
+    return not isinstance(target, Constant) or 0 in target.value
 
 
 def _has_no_inference(definition: OpDef) -> bool:

@@ -33,26 +33,14 @@ def _over_batch(node: onnx.NodeProto) -> onnx.NodeProto:
     )
     if any(directions):
         inner.attribute.append(helper.make_attribute("directions", directions))
-    states = len(operands) - attrs["num_scan_inputs"]
-    typed_inputs = [
-        _info(prefix + name, info, scanned=k >= states)
-        for k, (name, info) in enumerate(zip(operands, body.input, strict=True))
-    ]
-    typed_outputs = [
-        _info(prefix + name, info, scanned=k >= states)
-        for k, (name, info) in enumerate(zip(results, body.output, strict=True))
-    ]
-    graph = helper.make_graph([inner], "batch", typed_inputs, typed_outputs)
+    pairs = zip((*operands, *results), (*body.input, *body.output), strict=True)
+    typed = [_info(prefix + name, info) for name, info in pairs]
+    graph = helper.make_graph([inner], "batch", typed[: len(operands)], typed[len(operands) :])
     return helper.make_node(
         "Scan", ["", *operands], results, name=node.name, num_scan_inputs=len(operands), body=graph
     )
 
 
-def _info(name: str, like: onnx.ValueInfoProto, scanned: bool) -> onnx.ValueInfoProto:
-    """A value of the outer body: like the inner body's, with a time dim in front if scanned."""
-    tensor = like.type.tensor_type
-    if not tensor.HasField("shape"):
-        return helper.make_tensor_value_info(name, tensor.elem_type, None)
-    dims = [d.dim_param or (d.dim_value if d.HasField("dim_value") else None)
-            for d in tensor.shape.dim]  # fmt: skip
-    return helper.make_tensor_value_info(name, tensor.elem_type, [None] * scanned + dims)
+def _info(name: str, like: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    """A value of the outer body. Its dims are left open: the converter would take one away."""
+    return helper.make_tensor_value_info(name, like.type.tensor_type.elem_type, None)

@@ -18,7 +18,16 @@ from graphopt.ir.types import ContainerType, TensorType, from_proto
 from graphopt.ir.variable import Constant, Parameter, Variable
 from graphopt.ir.where import InFile, Where, at
 from graphopt.onnxio.source import Source, subgraphs
-from graphopt.onnxio.weights import Uses, is_statistic, is_weight
+from graphopt.onnxio.training import STATE_KEY
+from graphopt.onnxio.weights import (
+    CONSTANT,
+    STATE,
+    TRAINABLE,
+    Uses,
+    is_weight,
+    kind_of,
+    stated_kinds,
+)
 
 
 @dataclass

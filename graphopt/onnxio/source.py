@@ -166,8 +166,18 @@ def _converted(model: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto
             f"{name} cannot be converted from opset {opset} to {OPSET}: {error}",
             fix=f"export it at opset {OPSET}",
         ) from error
-    declared = {i.name: i.type for i in (*model.graph.input, *model.graph.output)}
-    for info in (*converted.graph.input, *converted.graph.output):
-        if info.name in declared:  # the adapter of Scan takes their batch dim away
-            info.type.CopyFrom(declared[info.name])
+    _restore_types(model, converted)
     return converted
+
+
+def _restore_types(original: onnx.ModelProto, converted: onnx.ModelProto) -> None:
+    """Give what graphs take and return its types again: the converter makes open ranks 0."""
+    declared = {info.name: info.type for info in _interfaces(original)}
+    for info in _interfaces(converted):
+        if info.name in declared:
+            info.type.CopyFrom(declared[info.name])
+
+
+def _interfaces(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
+    for graph in (model.graph, *subgraphs(model.graph)):
+        yield from (*graph.input, *graph.output)

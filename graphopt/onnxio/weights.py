@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
@@ -12,10 +13,12 @@ from onnx.defs import OpSchema
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, did_you_mean
 from graphopt.ir.types import FLOATS
-from graphopt.ir.variable import Parameter
+from graphopt.ir.variable import Parameter, Variable
 
 Trainable: TypeAlias = "bool | str | re.Pattern[str] | Iterable[str] | Callable[[Parameter], bool]"
 Use: TypeAlias = tuple[str, str]  # an op's type and a formal input
+PARAMETERS_KEY = "graphopt.parameters"
+TRAINABLE, FROZEN, STATE, CONSTANT = "trainable", "frozen", "state", "constant"
 
 RECURRENT = {"W", "R", "B", "P"}
 WEIGHTS: Mapping[str, set[str]] = {
@@ -121,8 +124,36 @@ def is_weight(name: str, value: np.ndarray, uses: Uses, made: str) -> bool:
     return not found or any(use[1] not in SETTINGS.get(use[0], ()) for use in found)
 
 
+def state_kinds(model: onnx.ModelProto, held: Iterable[Variable]) -> None:
+    """Note in a file which of its initializers train, are frozen, or are state, as JSON lists."""
+    kinds: dict[str, list[str]] = {TRAINABLE: [], FROZEN: [], STATE: []}
+    for v in held:
+        frozen = FROZEN if isinstance(v, Parameter) else STATE
+        kinds[TRAINABLE if isinstance(v, Parameter) and v.trainable else frozen].append(v.name)
+    model.metadata_props.add(key=PARAMETERS_KEY, value=json.dumps(kinds))
+
+
+def stated_kinds(model: onnx.ModelProto) -> dict[str, str]:
+    """What a file says its initializers are, by name; empty where it says nothing usable."""
+    text = next((p.value for p in model.metadata_props if p.key == PARAMETERS_KEY), "{}")
+    try:
+        kinds = json.loads(text)
+        return {name: kind for kind in (TRAINABLE, FROZEN, STATE) for name in kinds.get(kind, ())}
+    except (AttributeError, TypeError, ValueError):  # another tool's text
+        return {}
+
+
+def kind_of(name: str, value: np.ndarray, uses: Uses, made: str) -> str:
+    """What an array is in a file that does not say so itself."""
+    if is_statistic(name, uses):
+        return STATE
+    if not is_weight(name, value, uses, made):
+        return CONSTANT
+    return TRAINABLE if np.isfinite(value).all() else FROZEN  # a mask, say
+
+
 def choose(trainable: Trainable, parameters: Sequence[Parameter]) -> None:
-    """Freeze the parameters that ``trainable`` does not choose.
+    """Freeze the parameters that ``trainable`` does not choose; True keeps what the file says.
 
     Raises:
         ArgumentError: a name is unknown, or a regular expression matches nothing.
@@ -136,7 +167,7 @@ def choose(trainable: Trainable, parameters: Sequence[Parameter]) -> None:
 def _chosen(trainable: Trainable, parameters: Sequence[Parameter]) -> Callable[[Parameter], bool]:
     names = [p.name for p in parameters]
     if isinstance(trainable, bool):
-        return lambda p: bool(trainable)
+        return lambda p: bool(trainable) and p.trainable
     if isinstance(trainable, (str, re.Pattern)):
         pattern = re.compile(trainable)
         if not any(pattern.search(name) for name in names):

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphopt.errors import GradientError
 from graphopt.ir.operator import Operator
 from graphopt.ir.schema import Attr
 from graphopt.ir.tape import Tape, typed
+from graphopt.ir.types import Dim
 from graphopt.ir.variable import Variable
 from graphopt.ops.cases import case, fixed
 from graphopt.ops.registry import Grads, gradient
-from graphopt.ops.windows import Window, ints, kernel_shape, scattered, taps, windows
+from graphopt.ops.windows import (
+    Window,
+    elements,
+    ints,
+    kernel_shape,
+    ranked,
+    reach,
+    scattered,
+    span_of,
+    taps,
+    windows,
+)
 
 CONVS = [
     case(X=(2, 3, 5), W=fixed((2, 3, 3)), B=fixed((2,))),
@@ -26,6 +37,8 @@ CONVS = [
                                                        "strides": [3, 2]}),
     case(X=(1, 1, 5, 4), W=fixed((2, 1, 2, 2)), attrs={"auto_pad": "VALID", "strides": [2, 1]}),
     case(X=(2, 2, 3, 2, 3), W=fixed((2, 1, 2, 1, 2)), attrs={"group": 2, "strides": [1, 1, 2]}),
+    case(X=(2, 4, 5), W=fixed((6, 2, 3)), B=fixed((6,)), attrs={"group": 2, "pads": [1, 0]}),
+    case(X=(1, 4, 5, 6), W=(4, 2, 2, 3), attrs={"group": 2, "strides": [2, 3]}),
 ]  # fmt: skip
 
 
@@ -33,10 +46,11 @@ CONVS = [
 def conv(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = X * W + B        X: [n, c, *i]   W: [m, c / group, *k]   B: [m]   Y: [n, m, *o]."""
     X, W, group = op.operand("X"), op.operand("W"), op.attrs["group"]
-    found = windows(op, X, dY, kernel_shape(op, W))
+    kernel = kernel_shape(op, W)
+    found = windows(op, X, ranked(g, dY, 2 + len(kernel)), kernel)
     return {
         "X": typed(scattered(g, dY, W, found, X, group), X),
-        "W": filter_gradient(g, X, dY, W, sliding(op, found), group),
+        "W": filter_gradient(g, X, dY, W, kernel, sliding(op, found), group),
         "B": channel_sums(g, dY),
     }
 
@@ -58,11 +72,12 @@ def conv(g: Tape, op: Operator, dY: Variable) -> Grads:
 def conv_transpose(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = X *' W + B        X: [n, c, *i]   W: [c, m / group, *k]   B: [m]   Y: [n, m, *o]."""
     X, W, group = op.operand("X"), op.operand("W"), op.attrs["group"]
-    found = _transposed_windows(op, dY, X, kernel_shape(op, W))
-    attrs = sliding(op, found)
+    kernel = kernel_shape(op, W)
+    found = _transposed_windows(op, ranked(g, dY, 2 + len(kernel)), X, kernel)
+    around, attrs = _padded(g, op, dY, found)
     return {
-        "X": typed(g.Conv(dY, W, group=group, **attrs), X),
-        "W": filter_gradient(g, dY, X, W, attrs, group),
+        "X": typed(g.Conv(around, W, group=group, **attrs), X),
+        "W": filter_gradient(g, around, X, W, kernel, attrs, group),
         "B": channel_sums(g, dY),
     }
 
@@ -84,57 +99,88 @@ def sliding(op: Operator, found: Sequence[Window]) -> dict[str, Attr]:
 
 
 def _transposed_windows(
-    op: Operator, big: Variable, small: Variable, kernel: Sequence[int]
+    op: Operator, big: Variable, small: Variable, kernel: Sequence[Dim]
 ) -> list[Window]:
     """The windows over the result of a ConvTranspose, each giving one element of its operand."""
-    rank = len(kernel)
-    extra = ints(op, "output_padding", [0] * rank)
-    lengths = op.attrs.get("output_shape")
     auto = op.attrs["auto_pad"]
     plain = "VALID" if auto.startswith("SAME") else auto
-    found = windows(op, big, small, kernel, plain)
-    found = [replace(w, lower=auto != "SAME_UPPER") for w in found]
-    if lengths is not None:
-        return [
-            w.padded(max(_reach(op, w) + e - length, 0))
-            for w, e, length in zip(found, extra, lengths[-rank:], strict=True)
-        ]
-    if auto.startswith("SAME"):
-        return [w.padded(max(w.span + e - w.stride, 0)) for w, e in zip(found, extra, strict=True)]
-    return found
+    found = [replace(w, lower=auto != "SAME_UPPER") for w in windows(op, big, small, kernel, plain)]
+    if "output_shape" not in op.attrs and not auto.startswith("SAME"):
+        return found
+    totals = [_total(op, w) for w in found]
+    return [
+        replace(w, head=None, tail=None) if total is None else w.padded(total)
+        for w, total in zip(found, totals, strict=True)
+    ]
 
 
-def _reach(op: Operator, w: Window) -> int:
-    """The elements between the start of the first window and the end of the last."""
-    if isinstance(w.count, int):
-        return (w.count - 1) * w.stride + w.span
-    raise GradientError(
-        "the gradient of ConvTranspose with output_shape needs the spatial dims of X",
-        operands=[("X", op.operand("X").tensor_type)],
-        where=op.where,
-        fix="give X static spatial dims, or the op pads in place of output_shape",
-    )
+def _total(op: Operator, w: Window) -> int | None:
+    """The padding of a ConvTranspose whose length is stated: None where only a run can tell."""
+    if w.span is None:
+        return None
+    if "output_shape" not in op.attrs:
+        return max(w.span + _extra(op, w) - w.stride, 0)
+    if not isinstance(w.count, int):
+        return None
+    return max((w.count - 1) * w.stride + w.span + _extra(op, w) - _stated_length(op, w), 0)
+
+
+def _extra(op: Operator, w: Window) -> int:
+    """The elements that a ConvTranspose adds behind the last window."""
+    return ints(op, "output_padding", [0] * w.axis)[w.axis - 2]
+
+
+def _stated_length(op: Operator, w: Window) -> int:
+    """The length that a ConvTranspose is told to give."""
+    shape: list[int] = op.attrs["output_shape"]
+    return shape[len(shape) - op.operand("X").ndim + w.axis]
+
+
+def _padded(
+    g: Tape, op: Operator, dY: Variable, found: Sequence[Window]
+) -> tuple[Variable, dict[str, Attr]]:
+    """dY with the padding that only a run can tell, and the attributes of a Conv over it."""
+    unknown = [w for w in found if w.head is None]
+    if not unknown:
+        return dY, sliding(op, found)
+    totals = [_total_at_run_time(g, op, w) for w in unknown]
+    heads = [g.Div(g.Add(t, int(w.lower)), 2) for t, w in zip(totals, unknown, strict=True)]
+    tails = [g.Sub(t, h) for t, h in zip(totals, heads, strict=True)]
+    around = g.Pad(dY, g.dims(*heads, *tails), None, [w.axis for w in unknown])
+    return around, sliding(op, [w if w.head is not None else w.padded(0) for w in found])
+
+
+def _total_at_run_time(g: Tape, op: Operator, w: Window) -> Variable:
+    """The same as i64[1]."""
+    X, W = op.operand("X"), op.operand("W")
+    if "output_shape" in op.attrs:
+        total = g.Sub(reach(g, w, X, W), _stated_length(op, w) - _extra(op, w))
+    else:
+        total = g.Add(span_of(g, w, W), _extra(op, w) - w.stride)
+    return g.Max(total, 0)
 
 
 def filter_gradient(
-    g: Tape, big: Variable, small: Variable, W: Variable, attrs: dict[str, Attr], group: int
-) -> Variable:
+    g: Tape, big: Variable, small: Variable, W: Variable,
+    kernel: Sequence[Dim], attrs: dict[str, Attr], group: int,
+) -> Variable:  # fmt: skip
     """dW[j, c, k] = sum over n, o of small[n, j, o] big[n, c, o stride + k dilation - head].
 
     big: [n, group c, *i]   small: [n, group m, *o]   W: [group m, c, *k]. A Conv lays the windows
     of ``big`` out as columns, then the sum is one MatMul.
     """
-    kernel = W.shape[2:]
     if len(kernel) == 3:
-        return _filter_gradient_3d(g, big, small, W, attrs, group)
+        return _filter_gradient_3d(g, big, small, W, kernel, attrs, group)
     swapped = [1, 0, *range(2, big.ndim)]
     columns = g.Transpose(big, perm=swapped)  # [group c, n, *i]
     if set(kernel) | {*attrs["strides"]} != {1} or any(attrs.get("pads", [1])):
-        columns = g.Conv(g.Unsqueeze(columns, [1]), taps(g, (1, *kernel), big), **_deeper(attrs))
+        filters = g.Unsqueeze(taps(g, kernel, big, W), [2])  # [k, 1, 1, *k]
+        single = g.Unsqueeze(columns, [1])  # [group c, 1, n, *i]
+        columns = ranked(g, g.Conv(single, filters, **_deeper(attrs)), single.ndim)
     rows = g.Transpose(small, perm=swapped)  # [group m, n, *o]
     groups = [group] if group > 1 else []
-    rows = g.reshape(rows, *groups, W.shape[0] // group, -1)  # [group, m, n o]
-    columns = g.reshape(columns, *groups, _size(W), -1)  # [group, c k, n o]
+    rows = g.reshape(rows, *groups, _per_group(g, W, group), -1)  # [group, m, n o]
+    columns = g.reshape(columns, *groups, elements(g, W, 1), -1)  # [group, c k, n o]
     return g.reshape_like(g.MatMul(rows, g.swap(columns)), W)
 
 
@@ -148,20 +194,24 @@ def _deeper(attrs: dict[str, Attr]) -> dict[str, Attr]:
 
 
 def _filter_gradient_3d(
-    g: Tape, big: Variable, small: Variable, W: Variable, attrs: dict[str, Attr], group: int
-) -> Variable:
+    g: Tape, big: Variable, small: Variable, W: Variable,
+    kernel: Sequence[Dim], attrs: dict[str, Attr], group: int,
+) -> Variable:  # fmt: skip
     """The same with one MatMul per sample: a Conv has no fourth spatial dim for the samples."""
     single = g.reshape(big, -1, 1, *[g.dim_of(big, axis) for axis in (2, 3, 4)])  # [n c, 1, *i]
-    columns = g.Conv(single, taps(g, W.shape[2:], big), **attrs)  # [n c, k, *o]
-    columns = g.reshape(columns, g.dim_of(big, 0), group, _size(W), -1)  # [n, group, c k, o]
-    rows = g.reshape(small, 0, group, W.shape[0] // group, -1)  # [n, group, m, o]
+    filters = taps(g, kernel, big, W)
+    columns = ranked(g, g.Conv(single, filters, **attrs), single.ndim)  # [n c, k, *o]
+    columns = g.reshape(
+        columns, g.dim_of(big, 0), group, elements(g, W, 1), -1
+    )  # [n, group, c k, o]
+    rows = g.reshape(small, 0, group, _per_group(g, W, group), -1)  # [n, group, m, o]
     dW = g.ReduceSum(g.MatMul(rows, g.swap(columns)), [0], keepdims=0)  # [group, m, c k]
     return g.reshape_like(dW, W)
 
 
-def _size(W: Variable) -> int:
-    """The elements of one filter: c k."""
-    size = 1
-    for dim in W.shape[1:]:
-        size *= dim
-    return size
+def _per_group(g: Tape, W: Variable, group: int) -> Variable:
+    """The filters of one group: i64[1]."""
+    filters = g.dim_of(W, 0)
+    if group == 1:
+        return filters
+    return g.dims(W.shape[0] // group) if W.shape[0] > 0 else g.Div(filters, group)

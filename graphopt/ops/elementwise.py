@@ -86,16 +86,19 @@ def cast(g: Tape, op: Operator, dY: Variable) -> Grads:
         case(input=(3, 4), min=scalar(-0.5), max=scalar(0.7)),
         case(input=(3, 4), min=()),
         case(input=(3, 4), min=None, max=()),
+        case(input=(3, 4), min=positive(()), max=unit(())),
         case(input=(2, 3)),
     ],
 )
 def clip(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = min(max(X, lower), upper), of slope 1 on the bounds        X: [*n]   bounds: []."""
-    X, Y = op.operand("input"), result_of(op)
+    X, Y, lower = op.operand("input"), result_of(op), op.maybe("min")
+    raised = X if lower is None else g.Max(X, lower)
+    is_raised = g.And(g.Less(X, raised), g.Equal(raised, Y))
     return {
         "input": g.Where(g.Equal(X, Y), dY, 0.0),
-        "min": g.Where(g.Less(X, Y), dY, 0.0),
-        "max": g.Where(g.Greater(X, Y), dY, 0.0),
+        "min": g.Where(is_raised, dY, 0.0),
+        "max": g.Where(g.Greater(raised, Y), dY, 0.0),
     }
 
 
@@ -153,6 +156,13 @@ def max_(g: Tape, op: Operator, dY: Variable) -> Grads:
     return {"data_0": _among_winners(g, op, dY, "Greater")}
 
 
+@gradient("Mean", cases=MANY)
+def mean(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = the mean of all operands        operands: broadcast to Y."""
+    count = len(op.inputs)
+    return {"data_0": [g.Div(dY, float(count)) if count > 1 else dY] * count}
+
+
 @gradient("Min", cases=MANY)
 def min_(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = the smallest operand, the gradient shared by ties        operands: broadcast to Y."""
@@ -161,9 +171,9 @@ def min_(g: Tape, op: Operator, dY: Variable) -> Grads:
 
 @gradient("Mod", cases=[case(A=(3, 4), B=positive((4,)), attrs={"fmod": 1})])
 def mod(g: Tape, op: Operator, dC: Variable) -> Grads:
-    """C = A - B trunc(A / B)        A, B: broadcast to C."""
+    """C = A - k B, k being A / B rounded to 0, or (fmod=0) down        A, B: broadcast to C."""
     A, B = op.operand("A"), op.operand("B")
-    steps = g.Round(g.Div(g.Sub(result_of(op), A), B))  # -trunc(A / B); Round takes rounding off
+    steps = g.Round(g.Div(g.Sub(result_of(op), A), B))  # -k; Round takes rounding off
     return {"A": dC, "B": g.Mul(dC, steps)}
 
 
@@ -203,6 +213,14 @@ def pow_(g: Tape, op: Operator, dZ: Variable) -> Grads:
     grows = g.Greater(X, 0.0)
     dY = g.Mul(g.Mul(dZ, Z), g.Log(g.Where(grows, X, 1.0)))
     return {"X": dX, "Y": g.Where(grows, dY, 0.0)}
+
+
+@gradient("Range", cases=[case(start=unit(()), limit=scalar(5.7), delta=positive(()))])
+def range_(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y[k] = start + k delta, as long as Y < limit        operands: []   Y: [n]."""
+    steps = g.cast(g.Range(0, g.size_of(dY), 1), dY.dtype)  # [n]
+    slope = g.ReduceSum(g.Mul(dY, steps), keepdims=0)
+    return {"start": g.ReduceSum(dY, keepdims=0), "limit": None, "delta": slope}
 
 
 @gradient("Reciprocal", cases=[case(X=(2, 3))])

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from graphopt.errors import GradientError
 from graphopt.ir.operator import Operator
 from graphopt.ir.tape import Tape, typed
 from graphopt.ir.variable import Constant, Variable
 from graphopt.ops.cases import case, i64, ints, scalar
 from graphopt.ops.movement import given, vector
+from graphopt.ops.positions import I64, dims, put_back, up_to, zeros
 from graphopt.ops.registry import Grads, gradient
 
-I64 = np.dtype(np.int64)
 I64_MAX = np.iinfo(np.int64).max
 PAIRS = replace(ints((5, 2), 3, low=-3), symbolic=False)  # their length gives the result's rank
 
@@ -32,16 +31,16 @@ PAIRS = replace(ints((5, 2), 3, low=-3), symbolic=False)  # their length gives t
 )
 def gather(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = X at indices along an axis        X: [*m, n, *s]   indices: [*q]   Y: [*m, *q, *s]."""
-    X, indices = op.operand("data"), op.operand("indices")
-    axis, q = op.attrs["axis"] % X.ndim, indices.ndim
+    X, indices, axis = op.operand("data"), op.operand("indices"), op.attrs["axis"]
     rows = g.Unsqueeze(g.cast(indices, I64), [-1])  # [*q, 1]
-    if axis == 0:
+    if axis == 0 or axis == -X.ndim:
         return {"data": typed(g.ScatterND(g.zeros_like(X), rows, dY, reduction="add"), X)}
+    axis, q = axis % X.ndim, indices.ndim
     # Two transposes cost less than an index per element.
     order = [axis, *(k for k in range(X.ndim) if k != axis)]
     picked = [*range(axis, axis + q)]
     dY = g.Transpose(dY, perm=picked + [k for k in range(dY.ndim) if k not in picked])
-    dX = g.ScatterND(_zeros(g, dims(g, X, order), X), rows, dY, reduction="add")  # [n, *m, *s]
+    dX = g.ScatterND(zeros(g, dims(g, X, order), X), rows, dY, reduction="add")  # [n, *m, *s]
     return {"data": typed(g.Transpose(dX, perm=np.argsort(order).tolist()), X)}
 
 
@@ -85,6 +84,8 @@ def gather_nd(g: Tape, op: Operator, dY: Variable) -> Grads:
         case(data=(2, 3, 4), pads=i64(1, 2), axes=i64(-1)),
         case(data=(2, 3), pads=given(1, 0, 0, 2), constant_value=()),
         case(data=(2, 3, 4), pads=given(1, 2), axes=i64(-2)),
+        case(data=(2, 3, 4), pads=given(1, 2), axes=given(-2), constant_value=()),
+        case(data=(2, 3, 4), pads=given(0, 1, 2, 0), axes=given(-1, 0), attrs={"mode": "wrap"}),
         case(data=(3, 4), pads=i64(1, 2, 0, 1), attrs={"mode": "reflect"}),
         case(data=(3, 4), pads=given(1, 2, 0, 1), attrs={"mode": "edge"}),
         case(data=(3, 4, 2), pads=i64(1, 2), axes=i64(-2), attrs={"mode": "wrap"}),
@@ -99,44 +100,6 @@ def pad(g: Tape, op: Operator, dY: Variable) -> Grads:
     dX = typed(_unpad_constants(g, op, dY), op.operand("data"))
     around = g.Sub(g.ReduceSum(dY, keepdims=0), g.ReduceSum(dX, keepdims=0))
     return {"data": dX, "constant_value": around}
-
-
-@gradient(
-    "ScatterElements",
-    cases=[
-        case(data=(3, 4), indices=np.array([[2, 0, 1, 2], [0, -2, 2, 1]]), updates=(2, 4)),
-        case(data=(2, 5), indices=np.array([[1, 4], [0, 2]]), updates=(2, 2), attrs={"axis": 1}),
-        case(data=(3, 4), indices=ints((2, 4), 3), updates=(2, 4), attrs={"reduction": "add"}),
-    ],
-    nondiff=["indices"],
-)
-def scatter_elements(g: Tape, op: Operator, dY: Variable) -> Grads:
-    """Y = X with each update put at, or added to, its index        X, Y: [*n]   updates: [*q]."""
-    updates, indices = op.operand("updates"), op.operand("indices")
-    axis = op.attrs["axis"]
-    picked = typed(g.GatherElements(dY, indices, axis=axis), updates)
-    if _adds(op):
-        return {"data": dY, "updates": picked}
-    return {"data": g.ScatterElements(dY, indices, g.zeros_like(updates), axis=axis),
-            "updates": picked}  # fmt: skip
-
-
-@gradient(
-    "ScatterND",
-    cases=[
-        case(data=(4, 3), indices=np.array([[2], [-4]]), updates=(2, 3)),
-        case(data=(2, 3), indices=np.array([[0, 2], [1, 1]]), updates=(2,)),
-        case(data=(4, 3), indices=ints((5, 1), 4), updates=(5, 3), attrs={"reduction": "add"}),
-    ],
-    nondiff=["indices"],
-)
-def scatter_nd(g: Tape, op: Operator, dY: Variable) -> Grads:
-    """Y = X, updates put at or added to index tuples        X, Y: [*n]   updates: [*q, *s]."""
-    updates, indices = op.operand("updates"), op.operand("indices")
-    picked = typed(g.GatherND(dY, indices), updates)
-    if _adds(op):
-        return {"data": dY, "updates": picked}
-    return {"data": g.ScatterND(dY, indices, g.zeros_like(updates)), "updates": picked}
 
 
 @gradient(
@@ -157,99 +120,29 @@ def slice_(g: Tape, op: Operator, dY: Variable) -> Grads:
     axes, steps = known_axes(op, starts.tensor_type.shape), op.maybe("steps")
     if axes is not None and _all_ones(steps):
         return {"data": typed(g.Pad(dY, _cut_off(g, op, dY, axes), None, i64(*axes)), X)}
-    depth = X.ndim if axes is None else 1 + max(axes)
+    depth = None if axes is None else 1 + max(axes)
     along = op.maybe("axes") if axes is None else i64(*axes)
     return {"data": put_back(g, X, dY, depth, lambda p: g.Slice(p, starts, ends, along, steps))}
 
 
-@gradient(
-    "TopK",
-    cases=[
-        case(X=(3, 5), K=i64(2), results=2),
-        case(X=(4, 3), K=given(3), attrs={"axis": 0, "largest": 0}, results=2),
-    ],
-    nondiff=["K"],
-)
-def top_k(g: Tape, op: Operator, dValues: Variable) -> Grads:
-    """Values = the k largest or smallest of X along an axis        X: [*m, n]   Values: [*m, k]."""
-    X, indices = op.operand("X"), g.result_of(op, "Indices")
-    return {"X": g.ScatterElements(g.zeros_like(X), indices, dValues, axis=op.attrs["axis"])}
-
-
-def dims(g: Tape, x: Variable, axes: Sequence[int]) -> Variable:
-    """Some dims of x as an i64 vector: a constant where they are known."""
-    shape = x.tensor_type.shape
-    assert shape is not None
-    found = [d for d in (shape[k] for k in axes) if isinstance(d, int)]
-    if len(found) == len(axes):
-        return g.const(i64(*found))
-    return g.Gather(g.Shape(x), i64(*axes))
-
-
 def known_axes(op: Operator, counted: tuple[int | str, ...] | None) -> list[int] | None:
     """The axes of an op that takes them as an operand; without one, the first ``counted[0]``."""
-    axes = op.maybe("axes")
+    axes, shape = op.maybe("axes"), op.operand("data").tensor_type.shape
     if isinstance(axes, Constant):
-        return [k % op.operand("data").ndim for k in axes.value.tolist()]
+        found: list[int] = axes.value.tolist()
+        if shape is not None:
+            return [k % len(shape) for k in found]
+        return found if min(found, default=0) >= 0 else None
     if axes is None and counted and isinstance(counted[0], int):
         return list(range(counted[0]))
     return None
 
 
-def put_back(
-    g: Tape,
-    X: Variable,
-    dY: Variable,
-    depth: int,
-    move: Callable[[Variable], Variable],
-    reduction: str = "none",
-) -> Variable:
-    """The gradient of any op that moves rows of X: move their positions, and put dY there.
-
-    X: [*m, *s] with ``depth`` dims m   ``move`` takes positions i64[*m] to i64[*q]   dY: [*q, *s]
-    """
-    m, s = dims(g, X, range(depth)), dims(g, X, range(depth, X.ndim))
-    count = _product(g, m)
-    positions = g.Reshape(_up_to(g, count), m, allowzero=1)  # [*m]
-    rows = g.Unsqueeze(move(positions), [-1])  # [*q, 1]
-    zeros = _zeros(g, vector(g, [count, s]), X)  # [m1 m2 .., *s]
-    return g.reshape_like(g.ScatterND(zeros, rows, dY, reduction=reduction), X)
-
-
-def _product(g: Tape, sizes: Variable) -> Variable:
-    """The product of sizes: i64[1]."""
-    if isinstance(sizes, Constant):
-        return g.const(sizes.value.prod(keepdims=True))
-    return g.ReduceProd(sizes, keepdims=1)
-
-
-def _up_to(g: Tape, count: Variable) -> Variable:
-    """0, 1, .. below count: i64[count]        count: [1]."""
-    end = g.const(count.value[0]) if isinstance(count, Constant) else g.Squeeze(count, [0])
-    return g.Range(0, end, 1)
-
-
-def _zeros(g: Tape, shape: Variable, like: Variable) -> Variable:
-    return g.Expand(g.full(0.0, like), shape)
-
-
 def _batch_index(g: Tape, indices: Variable, axis: int) -> Variable:
     """The position along a batch dim, for every tuple of ``indices``: [*b, *q, 1]."""
     inner = indices.ndim - axis - 1
-    column = g.Reshape(_up_to(g, g.dim_of(indices, axis)), [-1, *[1] * inner])  # [b, 1, 1, ..]
+    column = g.Reshape(up_to(g, g.dim_of(indices, axis)), [-1, *[1] * inner])  # [b, 1, 1, ..]
     return g.Expand(column, vector(g, [dims(g, indices, range(indices.ndim - 1)), 1]))
-
-
-def _adds(op: Operator) -> bool:
-    """Whether updates are added to what is there, rather than put in its place."""
-    reduction = op.attrs["reduction"]
-    if reduction not in ("none", "add"):
-        raise GradientError(
-            f"{op.type} has no gradient for reduction {reduction!r}",
-            where=op.where,
-            fix="use reduction 'none' or 'add', or set stop_gradient=True on the result",
-        )
-    return bool(reduction == "add")
 
 
 def _all_ones(steps: Variable | None) -> bool:
@@ -290,7 +183,8 @@ def _unpad_constants(g: Tape, op: Operator, dY: Variable) -> Variable:
 def _unpad_copies(g: Tape, op: Operator, dY: Variable) -> Variable:
     """Every copy of an element of X added up: [*n]."""
     X, pads, axes = op.operand("data"), op.operand("pads"), op.maybe("axes")
-    known, depth = known_axes(op, (X.ndim,)), X.ndim
+    shape, depth = X.tensor_type.shape, None
+    known = known_axes(op, None if shape is None else (len(shape),))
     if known is not None and isinstance(pads, Constant):
         sides = pads.value.reshape(2, -1)
         padded = [k for k in range(len(known)) if sides[:, k].any()]

@@ -6,7 +6,17 @@ from graphopt.ir.operator import Operator
 from graphopt.ir.tape import Tape, typed
 from graphopt.ir.variable import Variable
 from graphopt.ops.cases import case
+from graphopt.ops.counting import up_to
 from graphopt.ops.registry import Grads, gradient
+
+
+@gradient(
+    "Det",
+    cases=[case(X=(3, 3)), case(X=(2, 4, 4)), case(X=(2, 3, 2, 2)), case(X=(2, 1, 1))],
+)
+def det(g: Tape, op: Operator, dY: Variable) -> Grads:
+    """Y = det X        X: [*n, k, k]   Y: [*n]. Derivatives are cofactors, for a singular X too."""
+    return {"X": g.Mul(g.Unsqueeze(dY, [-2, -1]), _cofactors(g, op.operand("X")))}
 
 
 @gradient(
@@ -61,6 +71,27 @@ def matmul(g: Tape, op: Operator, dY: Variable) -> Grads:
     dA = g.MatMul(dY, g.swap(B2))  # [*n, i, k]
     dB = g.MatMul(g.swap(A2), dY)  # [*n, k, j]
     return {"A": g.Squeeze(dA, [-2]) if row else dA, "B": g.Squeeze(dB, [-1]) if column else dB}
+
+
+def _cofactors(g: Tape, X: Variable) -> Variable:
+    """(-1)^(i + j) times the determinant of X without row i and column j: [*n, k, k].
+
+    ONNX has no inverse, which a singular X would not have either. Takes k^4 elements per matrix.
+    """
+    n, k = X.ndim - 2, g.dim_of(X, -1)
+    others = _others(g, k)  # [k, k - 1]
+    minors = g.Gather(g.Gather(X, others, axis=-2), others, axis=-1)  # [*n, i, k - 1, j, k - 1]
+    minors = g.Transpose(minors, perm=[*range(n), n, n + 2, n + 1, n + 3])
+    even = g.Sub(1, g.Mul(g.Mod(up_to(g, k), 2), 2))  # 1, -1, 1, ..
+    signs = g.cast(g.Mul(g.Unsqueeze(even, [1]), even), X.dtype)  # [k, k]
+    return typed(g.Mul(g.Det(minors), signs), X)
+
+
+def _others(g: Tape, k: Variable) -> Variable:
+    """Row i counts up to k and leaves out i: i64[k, k - 1]        k: [1]."""
+    count, skipped = up_to(g, g.Sub(k, 1)), g.Unsqueeze(up_to(g, k), [1])
+    rows: Variable = g.Add(count, g.cast(g.GreaterOrEqual(count, skipped), count.dtype))
+    return rows
 
 
 def _times_matrix(g: Tape, A: Variable, B: Variable, dY: Variable) -> Grads:

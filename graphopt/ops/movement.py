@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def concat(g: Tape, op: Operator, dY: Variable) -> Grads:
     axis, operands = op.attrs["axis"], list(op.reads())
     if len(operands) == 1:
         return {"inputs": [dY]}
-    sizes = vector(g, [g.dim_of(x, axis) for x in operands])
+    sizes = vector(g, [_length(g, x, axis) for x in operands])
     parts = g.Split(dY, sizes, axis=axis, outputs=len(operands))
     return {"inputs": [typed(part, x) for part, x in zip(parts, operands, strict=True)]}
 
@@ -44,6 +45,7 @@ def concat(g: Tape, op: Operator, dY: Variable) -> Grads:
         case(x=(2, 3), axis=scalar(1)),
         case(x=(3, 2), axis=scalar(-2), attrs={"exclusive": 1}),
         case(x=(2, 3), axis=scalar(1), attrs={"reverse": 1}),
+        case(x=(2, 3), axis=ints((), 2, low=-2)),
     ],
     nondiff=["axis"],
 )
@@ -71,7 +73,12 @@ def depth_to_space(g: Tape, op: Operator, dY: Variable) -> Grads:
 
 @gradient(
     "Expand",
-    cases=[case(input=(2, 1), shape=i64(4, 2, 3)), case(input=(3,), shape=i64(1))],
+    cases=[
+        case(input=(2, 1), shape=i64(4, 2, 3)),
+        case(input=(3,), shape=i64(1)),
+        case(input=(2, 1), shape=given(4, 2, 3)),
+        case(input=(2, 1), shape=replace(given(4, 2, 3), symbolic=True)),
+    ],
     nondiff=["shape"],
 )
 def expand(g: Tape, op: Operator, dY: Variable) -> Grads:
@@ -87,12 +94,21 @@ def flatten(g: Tape, op: Operator, dY: Variable) -> Grads:
 
 @gradient(
     "Reshape",
-    cases=[case(data=(2, 3, 4), shape=i64(6, 4)), case(data=(2, 3), shape=i64(0, -1, 1))],
+    cases=[
+        case(data=(2, 3, 4), shape=i64(6, 4)),
+        case(data=(2, 3), shape=i64(0, -1, 1)),
+        case(data=(2, 3), shape=given(0, -1, 1)),
+        case(data=(2, 3), shape=i64(3, 2), attrs={"allowzero": 1}),
+        case(data=(2, 3), shape=replace(given(3, 2), symbolic=True)),
+    ],
     nondiff=["shape"],
 )
 def reshape(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = X in another shape        X: [*n]   Y: [*m], as many elements."""
-    return {"data": g.reshape_like(dY, op.operand("data"))}
+    X = op.operand("data")
+    if op.attrs["allowzero"]:  # X may have dims of 0, which stand for a copy elsewhere
+        return {"data": typed(g.Reshape(dY, g.shape_of(X), allowzero=1), X)}
+    return {"data": g.reshape_like(dY, X)}
 
 
 @gradient(
@@ -116,7 +132,8 @@ def reverse_sequence(g: Tape, op: Operator, dY: Variable) -> Grads:
 @gradient("SpaceToDepth", cases=[case(input=(2, 3, 4, 2), attrs={"blocksize": 2})])
 def space_to_depth(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = X, blocks moved into channels        X: [n, c, h b, w b]   Y: [n, c b^2, h, w]."""
-    dX = g.DepthToSpace(dY, blocksize=op.attrs["blocksize"])
+    mode = op.attrs.get("mode", "DCR")  # an attribute since opset 28
+    dX = g.DepthToSpace(dY, blocksize=op.attrs["blocksize"], mode=mode)
     return {"input": typed(dX, op.operand("input"))}
 
 
@@ -126,6 +143,7 @@ def space_to_depth(g: Tape, op: Operator, dY: Variable) -> Grads:
         case(input=(4, 3), attrs={"num_outputs": 2}, results=2),
         case(input=(2, 5), attrs={"num_outputs": 3, "axis": -1}, results=3),
         case(input=(2, 5), split=i64(1, 4), attrs={"axis": 1}, results=2),
+        case(input=(2, 5), split=given(3, 0, 2), attrs={"axis": -1}, results=3),
     ],
     nondiff=["split"],
 )
@@ -138,7 +156,15 @@ def split(g: Tape, op: Operator, *dY: Grad) -> Grads:
     return {"input": typed(g.Concat(*parts, axis=op.attrs["axis"]), op.operand("input"))}
 
 
-@gradient("Squeeze", cases=[case(data=(2, 1, 3), axes=i64(1))], nondiff=["axes"])
+@gradient(
+    "Squeeze",
+    cases=[
+        case(data=(2, 1, 3), axes=i64(1)),
+        case(data=(1, 2, 1)),
+        case(data=(2, 1, 3, 1), axes=given(-1, 1)),
+    ],
+    nondiff=["axes"],
+)
 def squeeze(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = X without some dims of size 1        X: [*n]."""
     return {"data": g.reshape_like(dY, op.operand("data"))}
@@ -157,11 +183,8 @@ def squeeze(g: Tape, op: Operator, dY: Variable) -> Grads:
 def tile(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = X repeated r times along its dims        X: [*n]   Y: [*(r n)]."""
     X, repeats = op.operand("input"), op.operand("repeats")
-    if not isinstance(repeats, Constant):
-        both = [g.Unsqueeze(v, [1]) for v in (repeats, g.shape_of(X))]  # [rank, 1]
-        pairs = g.Reshape(g.Concat(*both, axis=1), [-1])  # r1, n1, r2, n2, ..
-        copies = g.Reshape(dY, pairs)
-        return {"input": typed(g.ReduceSum(copies, [*range(0, 2 * X.ndim, 2)], keepdims=0), X)}
+    if X.tensor_type.shape is None or not isinstance(repeats, Constant):
+        return {"input": _untile(g, X, repeats, dY)}
     dims: list[int | Variable] = []
     axes: list[int] = []
     for k, times in enumerate(repeats.value.tolist()):
@@ -172,6 +195,15 @@ def tile(g: Tape, op: Operator, dY: Variable) -> Grads:
     if not axes:
         return {"input": dY}
     return {"input": typed(g.ReduceSum(split_dims(g, dY, dims), axes, keepdims=0), X)}
+
+
+def _untile(g: Tape, X: Variable, repeats: Variable, dY: Variable) -> Variable:
+    """The copies of X in dY added up, with repeats or the rank found at run time."""
+    both = [g.Unsqueeze(v, [1]) for v in (repeats, g.shape_of(X))]  # [rank, 1]
+    pairs = g.Reshape(g.Concat(*both, axis=1), [-1])  # r1, n1, r2, n2, ..
+    known = X.tensor_type.shape is not None
+    axes = [*range(0, 2 * X.ndim, 2)] if known else g.Range(0, g.Size(pairs), 2)
+    return typed(g.ReduceSum(g.Reshape(dY, pairs), axes, keepdims=0), X)
 
 
 @gradient("Transpose", cases=[case(data=(2, 3, 4), attrs={"perm": [2, 0, 1]}), case(data=(2, 3))])
@@ -198,7 +230,11 @@ def trilu(g: Tape, op: Operator, dY: Variable) -> Grads:
     return {"input": g.Trilu(dY, op.maybe("k"), upper=op.attrs["upper"])}
 
 
-@gradient("Unsqueeze", cases=[case(data=(2, 3), axes=i64(0, -1))], nondiff=["axes"])
+@gradient(
+    "Unsqueeze",
+    cases=[case(data=(2, 3), axes=i64(0, -1)), case(data=(2, 3), axes=given(-2, 0))],
+    nondiff=["axes"],
+)
 def unsqueeze(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = X with new dims of size 1        X: [*n]."""
     return {"data": g.reshape_like(dY, op.operand("data"))}
@@ -210,6 +246,14 @@ def vector(g: Tape, parts: Sequence[int | Variable]) -> Variable:
     if any(isinstance(p, Variable) for p in known):
         return g.Concat(*[p if isinstance(p, Variable) else i64(p) for p in parts], axis=0)
     return g.const(np.hstack([np.zeros(0, np.int64), *known]))
+
+
+def _length(g: Tape, x: Variable, axis: int) -> Variable:
+    """A dim of x, whose rank need not be known: i64[1]."""
+    if x.tensor_type.shape is not None:
+        return g.dim_of(x, axis)
+    found: Variable = g.Gather(g.Shape(x), [axis])
+    return found
 
 
 def split_dims(g: Tape, x: Variable, dims: Sequence[int | Variable]) -> Variable:

@@ -16,7 +16,7 @@ import numpy as np
 from graphopt.ir.operator import Operator
 from graphopt.ir.tape import Tape, typed
 from graphopt.ir.variable import Constant, Variable
-from graphopt.ops.cases import case, fixed, positive, scalar
+from graphopt.ops.cases import Draw, case, fixed, positive, scalar
 from graphopt.ops.registry import Grad, Grads, gradient
 
 CHANNELS: dict[str, Any] = {
@@ -25,6 +25,7 @@ CHANNELS: dict[str, Any] = {
     "input_mean": fixed((3,)),
     "input_var": positive((3,)),
 }
+SOME = Draw((), lambda *_: np.array(0.4))
 TRAINING = {"training_mode": 1, "momentum": 0.7}
 
 
@@ -143,23 +144,31 @@ def _batch_norm_training(
         case(data=(2, 3), ratio=scalar(0.4), training_mode=scalar(False)),
         case(data=(4, 5), ratio=scalar(0.4), training_mode=scalar(True), attrs={"seed": 7}),
         case(data=(3,), ratio=scalar(0.0), training_mode=scalar(True), attrs={"seed": 7}),
+        case(data=(4, 5), ratio=SOME, training_mode=scalar(True), attrs={"seed": 7}),
     ],
-    nondiff=["ratio", "training_mode"],
+    nondiff=["training_mode"],
 )
 def dropout(g: Tape, op: Operator, dY: Variable) -> Grads:
-    """Y = mask X / (1 - ratio) while training, else X        X, Y: [*n]."""
+    """Y = mask X / (1 - ratio) while training, else X        X, Y: [*n]   ratio: []."""
     training, ratio = op.maybe("training_mode"), op.maybe("ratio")
     if training is None or (isinstance(training, Constant) and not training.value):
-        return {"data": dY}
+        return {"data": dY, "ratio": None}
     if ratio is None or isinstance(ratio, Constant):
         kept = 1.0 - (0.5 if ratio is None else float(ratio.value))
-        scale: Variable = g.full(1 / kept if kept else 0.0, dY)
-    else:
-        scale = g.Reciprocal(g.Sub(1.0, g.cast(ratio, dY.dtype)))
+        return {"data": _dropped(g, op, dY, g.full(1 / kept if kept else 0.0, dY)), "ratio": None}
+    scale = g.Reciprocal(g.Sub(1.0, g.cast(ratio, dY.dtype)))
+    by_scale = g.ReduceSum(g.Mul(_dropped(g, op, dY, scale, 0.0), op.operand("data")), keepdims=0)
+    dratio = g.cast(g.Mul(by_scale, scale), ratio.dtype)
+    return {"data": _dropped(g, op, dY, scale), "ratio": dratio}
+
+
+def _dropped(g: Tape, op: Operator, x: Variable, scale: Variable, asleep: float = 1) -> Variable:
+    """mask scale x while training, else x times ``asleep``: [*n]."""
+    training = op.operand("training_mode")
+    weight = g.Where(g.result_of(op, "mask"), scale, g.full(0, x))  # [*n]
     if not isinstance(training, Constant):
-        scale = g.Where(training, scale, g.full(1, dY))
-    weight = g.Where(g.result_of(op, "mask"), scale, g.full(0, dY))  # [*n]
-    return {"data": g.Mul(dY, weight)}
+        weight = g.Where(training, weight, g.full(asleep, x))
+    return g.Mul(x, weight)
 
 
 @gradient(
@@ -262,25 +271,3 @@ def _layer_statistics(
         return g.cast(mean, X.dtype), g.cast(rstd, X.dtype)
     mean = g.ReduceMean(X, [*axes], keepdims=1)
     return mean, inverse_std(g, g.Sub(X, mean), axes, op.attrs["epsilon"])
-
-
-@gradient(
-    "LpNormalization",
-    cases=[
-        case(input=(2, 3)),
-        case(input=(2, 3, 2), attrs={"axis": 1}),
-        case(input=positive((2, 3)), attrs={"axis": 0, "p": 1}),
-    ],
-)
-def lp_normalization(g: Tape, op: Operator, dY: Variable) -> Grads:
-    """Y = X / (sum of |X|^p over axis)^(1/p), 0 where that is 0        X, Y: [*n]."""
-    X, Y, axis = op.operand("input"), op.outputs[0], op.attrs["axis"]
-    assert Y is not None
-    if op.attrs["p"] == 1:
-        length, slope = g.ReduceSum(g.Abs(X), [axis], keepdims=1), g.Sign(X)
-    else:
-        length, slope = g.Sqrt(g.ReduceSum(g.Mul(X, X), [axis], keepdims=1)), Y
-    along = g.Mul(slope, g.ReduceSum(g.Mul(dY, Y), [axis], keepdims=1))
-    zero = g.full(0, X)
-    safe = g.Where(g.Equal(length, zero), g.full(np.inf, X), length)
-    return {"input": typed(g.Div(g.Sub(dY, along), safe), X)}

@@ -10,6 +10,7 @@ from graphopt.ir.types import Dim
 from graphopt.ir.variable import Constant, Variable
 from graphopt.ops.cases import case, i64, positive
 from graphopt.ops.elementwise import result_of
+from graphopt.ops.movement import given
 from graphopt.ops.registry import Grads, gradient
 
 REDUCTIONS = [
@@ -17,17 +18,28 @@ REDUCTIONS = [
     case(data=(2, 3, 4), axes=i64(1)),
     case(data=(2, 3, 4), axes=i64(0, -1), attrs={"keepdims": 0}),
     case(data=(2, 3), attrs={"noop_with_empty_axes": 1}),
+    case(data=(2, 3, 4), axes=given(0, -1)),
+    case(data=(2, 3, 4), axes=given(2, 0), attrs={"keepdims": 0}),
+    case(data=(2, 3), axes=given(), attrs={"keepdims": 0}),
+    case(data=(2, 3), axes=given(), attrs={"keepdims": 0, "noop_with_empty_axes": 1}),
+    case(data=(2, 3), axes=i64(), attrs={"noop_with_empty_axes": 1}),
+    case(data=(2, 3), axes=i64(), attrs={"keepdims": 0}),
 ]
 
 
 def kept_dims(g: Tape, op: Operator, x: Variable) -> Variable:
-    """A result of ``op``, or its gradient, with the reduced dims back as 1."""
+    """A result of ``op``, or its gradient, as it broadcasts against the operand."""
     axes = op.maybe("axes")
-    if op.attrs["keepdims"] or x.ndim == op.operand("data").ndim:
-        return x
-    if axes is None:
-        return g.Reshape(x, [1] * op.operand("data").ndim)
-    return g.Unsqueeze(x, axes)
+    if op.attrs["keepdims"] or axes is None:
+        return x  # without axes everything is reduced, or nothing
+    return g.Unsqueeze(x, axes)  # no axes leave a scalar, or the operand's own shape
+
+
+def reduced(g: Tape, op: Operator, type: str, x: Variable) -> Variable:
+    """x reduced over the axes of ``op``, which stay as 1."""
+    noop = op.attrs["noop_with_empty_axes"]
+    y: Variable = g.emit(type, x, op.maybe("axes"), keepdims=1, noop_with_empty_axes=noop)
+    return y
 
 
 def spread(g: Tape, op: Operator, dY: Variable) -> Variable:
@@ -43,31 +55,29 @@ def reduced_size(g: Tape, op: Operator) -> Variable:
     if dims is not None and all(isinstance(d, int) for d in dims):
         return g.full(math.prod(int(d) for d in dims), x)
     size = g.cast(g.size_of(x), x.dtype)
-    if any(d != 1 for d in y.tensor_type.shape or ()):
+    if y.tensor_type.shape is None or any(d != 1 for d in y.tensor_type.shape):
         size = g.Div(size, g.cast(g.size_of(y), x.dtype))  # floats: both may be 0
     return size
 
 
 def _reduced_dims(op: Operator, x: Variable) -> list[Dim] | None:
-    """The dims that are reduced, where the axes are known."""
-    axes, shape = op.maybe("axes"), x.tensor_type.shape or ()
-    if axes is None:
-        return [] if op.attrs["noop_with_empty_axes"] else list(shape)
-    if not isinstance(axes, Constant):
+    """The dims that are reduced, where the rank and the axes are known."""
+    axes, shape = op.maybe("axes"), x.tensor_type.shape
+    if shape is None or not (axes is None or isinstance(axes, Constant)):
         return None
-    if not axes.value.size:
+    if axes is None or not axes.value.size:
         return [] if op.attrs["noop_with_empty_axes"] else list(shape)
     return [shape[int(a)] for a in axes.value]
 
 
-@gradient("ReduceL1", cases=REDUCTIONS[:3], nondiff=["axes"])
+@gradient("ReduceL1", cases=REDUCTIONS, nondiff=["axes"])
 def reduce_l1(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = sum over axes of |X|        X: [*n]   Y: [*n less axes]."""
     X = op.operand("data")
     return {"data": typed(g.Mul(g.Sign(X), kept_dims(g, op, dY)), X)}
 
 
-@gradient("ReduceL2", cases=REDUCTIONS[:3], nondiff=["axes"])
+@gradient("ReduceL2", cases=REDUCTIONS, nondiff=["axes"])
 def reduce_l2(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = sqrt of the sum over axes of X^2, of slope 0 at 0        X: [*n]   Y: [*n less axes]."""
     X, Y = op.operand("data"), result_of(op)
@@ -88,7 +98,7 @@ def reduce_log_sum(g: Tape, op: Operator, dY: Variable) -> Grads:
     return {"data": spread(g, op, g.Mul(dY, g.Exp(g.Neg(result_of(op)))))}
 
 
-@gradient("ReduceLogSumExp", cases=REDUCTIONS[:3], nondiff=["axes"])
+@gradient("ReduceLogSumExp", cases=REDUCTIONS, nondiff=["axes"])
 def reduce_log_sum_exp(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = log of the sum over axes of exp X        X: [*n]   Y: [*n less axes]."""
     X = op.operand("data")
@@ -96,7 +106,7 @@ def reduce_log_sum_exp(g: Tape, op: Operator, dY: Variable) -> Grads:
     return {"data": typed(g.Mul(softmax, kept_dims(g, op, dY)), X)}
 
 
-@gradient("ReduceMax", cases=REDUCTIONS[:3], nondiff=["axes"])
+@gradient("ReduceMax", cases=REDUCTIONS, nondiff=["axes"])
 def reduce_max(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = max over axes of X, the gradient shared by ties        X: [*n]   Y: [*n less axes]."""
     return {"data": _among_ties(g, op, dY)}
@@ -108,22 +118,10 @@ def reduce_mean(g: Tape, op: Operator, dY: Variable) -> Grads:
     return {"data": spread(g, op, g.Div(dY, reduced_size(g, op)))}
 
 
-@gradient("ReduceMin", cases=REDUCTIONS[:3], nondiff=["axes"])
+@gradient("ReduceMin", cases=REDUCTIONS, nondiff=["axes"])
 def reduce_min(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = min over axes of X, the gradient shared by ties        X: [*n]   Y: [*n less axes]."""
     return {"data": _among_ties(g, op, dY)}
-
-
-@gradient("ReduceProd", cases=REDUCTIONS[:3], nondiff=["axes"])
-def reduce_prod(g: Tape, op: Operator, dY: Variable) -> Grads:
-    """Y = product over axes of X, which may have zeros        X: [*n]   Y: [*n less axes]."""
-    X, axes = op.operand("data"), op.maybe("axes")
-    is_zero = g.Equal(X, 0.0)
-    safe = g.Where(is_zero, 1.0, X)
-    zero = g.cast(is_zero, X.dtype)
-    others = g.Sub(g.ReduceSum(zero, axes, keepdims=1), zero)  # zeros among the other elements
-    slope = g.Where(g.Equal(others, 0.0), g.Div(g.ReduceProd(safe, axes, keepdims=1), safe), 0.0)
-    return {"data": typed(g.Mul(slope, kept_dims(g, op, dY)), X)}
 
 
 @gradient("ReduceSum", cases=REDUCTIONS, nondiff=["axes"])
@@ -132,7 +130,7 @@ def reduce_sum(g: Tape, op: Operator, dY: Variable) -> Grads:
     return {"data": spread(g, op, dY)}
 
 
-@gradient("ReduceSumSquare", cases=REDUCTIONS[:3], nondiff=["axes"])
+@gradient("ReduceSumSquare", cases=REDUCTIONS, nondiff=["axes"])
 def reduce_sum_square(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = sum over axes of X^2        X: [*n]   Y: [*n less axes]."""
     X = op.operand("data")
@@ -142,6 +140,5 @@ def reduce_sum_square(g: Tape, op: Operator, dY: Variable) -> Grads:
 def _among_ties(g: Tape, op: Operator, dY: Variable) -> Variable:
     X, Y = op.operand("data"), result_of(op)
     ties = g.cast(g.Equal(X, kept_dims(g, op, Y)), X.dtype)  # [*n]
-    count = g.ReduceSum(ties, op.maybe("axes"), keepdims=1)
-    share = g.Div(kept_dims(g, op, dY), count)
+    share = g.Div(kept_dims(g, op, dY), reduced(g, op, "ReduceSum", ties))
     return typed(g.Mul(ties, share), X)

@@ -12,7 +12,7 @@ from graphopt.ir.operator import Operator, Role
 from graphopt.ir.program import Program
 from graphopt.ir.schema import Attr, AttrDef, Formal, OpDef, op_def, register_composite
 from graphopt.ir.tape import Tape
-from graphopt.ir.types import TensorType
+from graphopt.ir.types import Inferred, TensorType, inferred
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import UNKNOWN
 from graphopt.ops.cases import Case
@@ -193,11 +193,9 @@ def composite(
         card = Composite(type, body, tuple(cases), tuple(updates))
         COMPOSITES[type] = card
 
-        def infer(
-            types: Sequence[TensorType | None], attrs: Mapping[str, Attr]
-        ) -> list[TensorType]:
+        def infer(types: Sequence[TensorType | None], attrs: Mapping[str, Attr]) -> list[Inferred]:
             padded = [*types, *[None] * (len(card.input_names) - len(types))]
-            return [v.tensor_type for v in card.trace(padded, attrs)[2]]
+            return [inferred(v.tensor_type) for v in card.trace(padded, attrs)[2]]
 
         register_composite(
             OpDef(

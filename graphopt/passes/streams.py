@@ -5,6 +5,9 @@ draw, laid out as a matrix, is x t mod 2^32 with x = m a(i) + b(j) and t = m' a'
 a and b are hashes of the index, the odd keys m and m' hash the op's seed and the step. Three
 passes over memory, of ops that every provider has: CUDA has neither BitShift nor BitwiseXor.
 Integers are exact, so all devices draw the same bits. High bits are better than low ones.
+
+Inside a Loop or Scan the number of the iteration is hashed too; the branches of an If draw as if
+they were outside.
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import shake_256
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from graphopt.ir import clone
+from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
 from graphopt.ir.tape import Operand, Tape, typed
@@ -79,7 +83,17 @@ class Streams(Pass):
 
 
 def is_stream(op: Operator) -> bool:
-    """Whether ``Streams`` can replace the op: random, with a seed (a Dropout: always training)."""
+    """Whether ``Streams`` replaces the op, or one inside its blocks."""
+    return draws(op) or any(is_stream(inner) for block in drawing_blocks(op) for inner in block.ops)
+
+
+def drawing_blocks(op: Operator) -> list[Block]:
+    """The blocks in which ``Streams`` looks for random ops."""
+    return op.blocks() if op.type in ("If", "Loop", "Scan") else []
+
+
+def draws(op: Operator) -> bool:
+    """Whether the op itself is random, with a seed (a Dropout: always training)."""
     if op.type not in RULES or "seed" not in op.attrs:
         return False
     training, ratio = op.maybe("training_mode"), op.maybe("ratio")
@@ -117,34 +131,58 @@ class _Rewriter:
 
     def __init__(self, program: Program, counter: str) -> None:
         self.program = program
-        self.block = program.global_block()
         self.counter = counter
-        self.g = Tape(self.block, made_by="streams")
+        self.g = Tape(program.global_block(), made_by="streams")
         self.hashed: dict[tuple[Extent, int], Number] = {}
 
     def run(self) -> None:
-        ops, self.block.ops = self.block.ops, []
-        drawing = [op for op in ops if is_stream(op)]
-        streams = [name for op in drawing for name in stream_names(op)]
-        with at(drawing[0].where):
-            keys = self._keys(streams)
+        block = self.program.global_block()
+        ops, block.ops = block.ops, []
+        with at(next(op for op in ops if is_stream(op)).where):
+            step = self._step()
+            keys = self._keys(step, ops)
+        self._append(ops, step, keys)
+
+    def _append(self, ops: Sequence[Operator], step: Number, keys: Keys) -> None:
+        """Append ops to the tape's block, random ones made plain; ``step`` hashes the iteration."""
         for op in ops:
-            if not is_stream(op):
-                self.block.append(op)
-                continue
             self.program.scope, self.g.role = op.scope, op.role
             with at(op.where):
-                RULES[op.type][1](self, op, keys)
+                if draws(op):
+                    RULES[op.type][1](self, op, keys)
+                    continue
+                if is_stream(op):
+                    self._inside(op, step, keys)
+            self.g.block.ops.append(op)
         self.program.scope = "/"
+
+    def _inside(self, op: Operator, step: Number, keys: Keys) -> None:
+        """The same in the op's blocks."""
+        outer, hashed = self.g, dict(self.hashed)
+        if op.type == "Scan":
+            _count_iterations(self.g, op)
+        for block in op.blocks():
+            ops, block.ops = block.ops, []
+            self.g = Tape(block, role=op.role, made_by="streams")
+            if op.type == "If":
+                self._append(ops, step, keys)
+            else:
+                inner = self._iteration(step, block.inputs[0])
+                self._append(ops, inner, self._keys(inner, ops))
+            self.hashed = dict(hashed)  # what a block makes is not there outside of it
+        self.g = outer
 
     def combine(self, type: str, a: Number, b: Number | int) -> Number:
         """See ``combine``."""
         return combine(self.g, type, a, b)
 
-    def _keys(self, streams: Sequence[str]) -> Keys:
+    def _keys(self, step: Number, ops: Sequence[Operator]) -> Keys:
         """Two odd numbers for every stream, another two in every step        each: u32[2, 1, 1]."""
+        streams = [name for op in ops for name in _streams_of(op)]
+        if not streams:
+            return iter(())
         factors = np.stack([_odd_factors(name) for name in streams], axis=1)  # [2, n, 1]
-        high = self.combine("Div", self.combine("Mul", self._step(), factors), 2**33)
+        high = self.combine("Div", self.combine("Mul", step, factors), 2**33)
         keys = self.combine("Add", self.combine("Mul", self._cast(high, WORD), 2), 1)
         return iter(self._split(keys, 1))
 
@@ -152,18 +190,25 @@ class _Rewriter:
         """A hash of the step        result: u64[1, 1, 1]."""
         z: Number = np.frombuffer(shake_256(b"startup").digest(8), "<u8").reshape(1, 1, 1)
         if self.counter:
-            step = self._cast(self._counter(), LONG)
-            z = self.combine("Mul", self.g.Reshape(step, [1, 1, 1]), 0x9E3779B97F4A7C15)
-            z = self.combine("Add", z, 0xD1B54A32D192ED03)
+            z = self._spread(self._counter())
         return self._mixed(z, 0xBF58476D1CE4E5B9, 2**32)
 
+    def _iteration(self, step: Number, i: Variable) -> Number:
+        """A hash of the step and the number of the iteration        i: i64[]."""
+        return self._mixed(self.combine("Add", self._spread(i), step), 0x94D049BB133111EB, 2**32)
+
+    def _spread(self, number: Variable) -> Number:
+        """A number as one that has high bits too        number: i64[]   result: u64[1, 1, 1]."""
+        z: Number = self.g.Reshape(self._cast(number, LONG), [1, 1, 1])
+        z = self.combine("Mul", z, 0x9E3779B97F4A7C15)
+        return self.combine("Add", z, 0xD1B54A32D192ED03)
+
     def _counter(self) -> Variable:
-        if self.counter not in self.block.vars:
+        block = self.program.global_block()
+        if self.counter not in block.vars:
             i64 = TensorType(np.dtype("i8"), ())
-            self.block.add_var(
-                Variable(self.counter, i64, block=self.block, where=UNKNOWN, persistable=True)
-            )
-        return self.block.vars[self.counter]
+            block.add_var(Variable(self.counter, i64, block=block, where=UNKNOWN, persistable=True))
+        return block.vars[self.counter]
 
     def _mixed(self, z: Number, odd: int, half: int) -> Number:
         """A square carries low bits up, a division by 2^(n/2) high bits down."""
@@ -210,7 +255,7 @@ class _Rewriter:
         product = self.g.Mul(self.g.Add(left, top), self.g.Add(right, bottom))
         return typed(self.g.Reshape(product, self.g.shape_of(like), allowzero=1), like)
 
-    def into(self, result: Variable | None, type: str, *operands: Operand, **attrs: int) -> None:
+    def into(self, result: Variable | None, type: str, *operands: Operand, **attrs: Any) -> None:  # noqa: ANN401
         """Record the op that makes a result of the random op; the result keeps its type."""
         if result is not None:
             known = result.tensor_type
@@ -274,6 +319,27 @@ def stream_names(op: Operator) -> list[str]:
     """One name for each number that an element needs."""
     seed = float(op.attrs["seed"])
     return [f"{op.type} {seed:.17g} {k}" for k in range(RULES[op.type][0])]
+
+
+def _streams_of(op: Operator) -> Iterator[str]:
+    """The streams of an op, or of those in an If's branches: what one iteration draws."""
+    if draws(op):
+        yield from stream_names(op)
+    for block in op.blocks() if op.type == "If" else ():
+        for inner in block.ops:
+            yield from _streams_of(inner)
+
+
+def _count_iterations(g: Tape, op: Operator) -> None:
+    """Give a Scan a further state, the first: the number of the iteration."""
+    block: Block = op.attrs["body"]
+    i64 = TensorType(np.dtype("i8"), ())
+    i = block.add_input("i", i64)
+    block.inputs = [i, *block.inputs[:-1]]
+    block.outputs = [Tape(block, role=op.role, made_by="streams").Add(i, 1), *block.outputs]
+    last = Variable(g.program.unused_name("iterations"), i64, block=g.block, where=op.where)
+    g.block.add_var(last)
+    op.inputs, op.outputs = [g.const(0), *op.inputs], [last, *op.outputs]
 
 
 def _odd_factors(stream: str) -> np.ndarray:

@@ -79,7 +79,7 @@ def _assert_derivative(built: Built, target: Variable, rng: np.random.Generator,
 
 def _moved(built: Built, target: Variable, direction, step: float) -> float:
     feeds = {
-        name: (value + step * direction[name]).astype(value.dtype) if name in direction else value
+        name: np.asarray(value + step * direction.get(name, 0), value.dtype)
         for name, value in built.feeds.items()
     }
     assert not isinstance(target, Constant)

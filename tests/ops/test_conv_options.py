@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from graphopt.errors import GradientError
-from graphopt.ops.cases import case, fixed
+from graphopt.ir.schema import Attr
+from graphopt.ir.types import TensorType
+from graphopt.ops.cases import case, fixed, i64
 from graphopt.passes.backward import gradients
+from tests.ops import harness
 from tests.ops.harness import build
 from tests.ops.on_onnxruntime import assert_gradient, evaluate
 
@@ -57,12 +60,15 @@ PIECEWISE = [
         "kernel_shape": [2, 2], "strides": [2, 2], "storage_order": 1})),
     ("MaxPool", case(X=(1, 1, 7, 5), attrs={
         "kernel_shape": [3, 3], "strides": [3, 2], "ceil_mode": 1, "auto_pad": "SAME_LOWER"})),
+    ("MaxPool", case(X=(1, 2, 3, 3, 4), attrs={
+        "kernel_shape": [2, 2, 3], "pads": [1, 0, 0, 0, 1, 1]})),
     ("MaxPool", case(X=(1, 2, 4, 3, 5), attrs={
         "kernel_shape": [2, 2, 2], "strides": [2, 1, 2], "ceil_mode": 1})),
 ]  # fmt: skip
 
-OUTPUT_SHAPES = [
+OUTPUT_SHAPES: list[dict[str, Attr]] = [
     {"output_shape": [6, 8], "strides": [2, 3]},
+    {"output_shape": [8, 9], "strides": [2, 3]},  # longer than the windows reach
     {"output_shape": [6, 5], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
     {"output_shape": [8, 5], "strides": [2, 2], "output_padding": [1, 0]},
 ]
@@ -80,23 +86,53 @@ def test_max_pool(type, case, symbolic, rng):
     assert_gradient(type, case, rng, dtype="f8", step=1e-5, symbolic=symbolic)
 
 
+@pytest.mark.parametrize("given", [None, i64(1, 2, 5, 7)])
+def test_max_unpool_asks_each_evaluator_where_it_puts_its_elements(given, rng):
+    """They differ where output_shape is given: onnxruntime counts I in that shape."""
+    places = np.array([[[[5, 7], [13, 15]], [[16, 19], [24, 30]]]])
+    attrs = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    sample = case(X=(1, 2, 2, 2), I=places, output_shape=given, attrs=attrs)
+    built = build("MaxUnpool", sample, rng, symbolic=False, dtype="f4")
+    (Y,) = built.results
+    Y.tensor_type = TensorType(Y.dtype, ("n", "c", "h", "w"))  # onnx infers no rank
+    grads = gradients([Y], built.wrt, [Y])
+    for run in (evaluate, lambda *args: harness.evaluate(*args)[0]):
+        np.testing.assert_array_equal(run(built.program, grads, built.feeds)[0], built.feeds["X"])
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
 @pytest.mark.parametrize("attrs", OUTPUT_SHAPES)
-def test_conv_transpose_with_output_shape(attrs, rng):
+def test_conv_transpose_with_output_shape(attrs, symbolic, rng):
     sample = case(X=(1, 2, 3, 2), W=fixed((2, 2, 3, 4)), attrs=attrs)
-    assert_gradient("ConvTranspose", sample, rng, dtype="f4", step=0.05, symbolic=False)
+    assert_gradient("ConvTranspose", sample, rng, dtype="f4", step=0.05, symbolic=symbolic)
 
 
-def test_output_shape_needs_the_spatial_dims(rng):
-    sample = case(X=(1, 2, 3), W=fixed((2, 2, 3)), attrs={"output_shape": [4]})
-    built = build("ConvTranspose", sample, rng, symbolic=True)
-    with pytest.raises(GradientError, match="spatial dims of X"):
-        gradients(built.results, built.wrt)
+SYMBOLIC_FILTERS = [
+    ("Conv", case(X=(2, 2, 5), W=(3, 2, 3), attrs={"kernel_shape": [3]})),
+    ("Conv", case(X=(1, 2, 6, 5), W=(2, 2, 3, 2), attrs={"strides": [2, 1], "pads": [1, 0, 2, 1]})),
+    ("Conv", case(X=(1, 4, 5, 6), W=(6, 2, 2, 3), attrs={
+        "group": 2, "strides": [2, 3], "auto_pad": "SAME_UPPER"})),
+    ("Conv", case(X=(1, 2, 4, 3, 4), W=(2, 2, 2, 2, 2), attrs={"auto_pad": "SAME_LOWER"})),
+    ("ConvTranspose", case(X=(1, 4, 3, 2), W=(4, 3, 3, 2), attrs={
+        "group": 2, "strides": [2, 3], "output_padding": [1, 0]})),
+    ("ConvTranspose", case(X=(1, 2, 3, 2), W=(2, 1, 4, 2), attrs={
+        "strides": [2, 3], "auto_pad": "SAME_UPPER"})),
+    *[("ConvTranspose", case(X=(1, 2, 3, 2), W=(2, 2, 3, 4), attrs=attrs))
+      for attrs in OUTPUT_SHAPES],
+]  # fmt: skip
 
 
-def test_conv_needs_the_shape_of_its_filter(rng):
-    sample = case(X=(1, 2, 5), W=(2, 2, 3), attrs={"kernel_shape": [3]})
-    built = build("Conv", sample, rng, symbolic=True)
-    with pytest.raises(GradientError, match="shape of its filter"):
+@pytest.mark.parametrize(("type", "case"), SYMBOLIC_FILTERS)
+def test_filters_of_symbolic_shape(type, case, rng):
+    assert_gradient(type, case, rng, dtype="f4", step=0.05, symbolic=True)
+
+
+def test_a_filter_needs_a_rank(rng):
+    sample = case(X=(1, 2, 5), W=fixed((2, 2, 3)), attrs={"kernel_shape": [3]})
+    built = build("Conv", sample, rng, symbolic=False)
+    W = built.program.global_block().vars["W"]
+    W.tensor_type = TensorType(W.dtype, None)
+    with pytest.raises(GradientError, match="rank of its filter"):
         gradients(built.results, built.wrt)
 
 

@@ -5,7 +5,9 @@ import pytest
 
 from graphopt.ops.registry import CARDS, DECOMPOSITIONS
 from tests.ops import harness, on_onnxruntime
+from tests.ops.float32_only import FLOAT32_ONLY, UNKNOWN_TO_ONNXRUNTIME
 from tests.ops.harness import build
+from tests.ops.test_gradients import SINGLE
 
 ALL = [
     pytest.param(card, case, symbolic, id=f"{type}-{number}-{'symbolic' if symbolic else 'static'}")
@@ -14,12 +16,12 @@ ALL = [
     for symbolic in (False, True)
 ]
 # The reference evaluator is wrong, or slow, or lacks an option: see the op's own tests.
-ON_ONNXRUNTIME: set[str] = set()
+ON_ONNXRUNTIME = FLOAT32_ONLY - UNKNOWN_TO_ONNXRUNTIME
 
 
 @pytest.mark.parametrize(("card", "case", "symbolic"), ALL)
 def test_decomposition_equals_op(card, case, symbolic, rng):
-    dtype = "f4" if card.type in ON_ONNXRUNTIME else "f8"
+    dtype = "f4" if card.type in SINGLE else "f8"
     built = build(card.type, case, rng, symbolic=symbolic, dtype=dtype)
     op = built.program.global_block().ops[-1]
     made = card.results(built.program.recorder(), op)

@@ -53,6 +53,10 @@ def test_clip_passes_the_gradient_on_its_bounds():
     assert slopes("Clip", X, None, 1.0) == [[1, 1, 1, 1, 0], 1]
 
 
+def test_clip_by_bounds_in_the_wrong_order_is_the_upper_one():
+    assert slopes("Clip", [-2.0, 0.0, 2.0], 1.0, -1.0) == [[0, 0, 0], 0, 3]
+
+
 @pytest.mark.parametrize("type", ["Max", "Min"])
 def test_equal_operands_share(type):
     assert slopes(type, [1.0], [1.0]) == [[0.5], [0.5]]
@@ -86,6 +90,10 @@ def test_power_of_a_base_that_is_not_positive():
 )
 def test_product_with_zeros(x, expected):
     assert slopes("ReduceProd", x) == [expected]
+
+
+def test_equal_elements_of_unique_share():
+    assert slopes("Unique", [3.0, 1.0, 3.0]) == [[0.5, 1, 0.5]]
 
 
 def test_norms_of_zero():

@@ -5,7 +5,7 @@ import onnx.reference
 import pytest
 
 from graphopt.passes.backward import gradients
-from tests.ops.harness import build, evaluate
+from tests.ops.harness import NEW_OPS, build, evaluate
 from tests.ops.test_gradients import ALL
 
 RANDOM = {"Dropout"}  # the two evaluators draw other numbers
@@ -31,7 +31,7 @@ def test_gradient_runs(card, case, symbolic, rng):
     found = gradients(built.results, built.wrt, seeds)
     _, model = evaluate(built.program, [v for v in found if v is not None], built.feeds)
     feeds = {i.name: built.feeds[i.name] for i in model.graph.input}
-    expected = onnx.reference.ReferenceEvaluator(model).run(None, feeds)
+    expected = onnx.reference.ReferenceEvaluator(model, new_ops=NEW_OPS).run(None, feeds)
     for value, right in zip(run_onnxruntime(model, feeds), expected, strict=True):
         assert value.dtype == right.dtype
         assert value.shape == right.shape
