@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from graphopt.ir.block import Block
+from graphopt.ir.clone import Copies
 from graphopt.ir.schema import Attr
 from graphopt.ir.tape import Operand, Tape
 from graphopt.ir.types import Inferred, TensorType
@@ -83,6 +84,15 @@ def scan(
     block = block_of(g, formals, whole)
     attrs = {"body": block, "num_scan_inputs": len(scanned)}
     return _emit(g, "Scan", [*states, *scanned], len(block.outputs), attrs)
+
+
+def inline(g: Tape, block: Block, inputs: Sequence[Variable]) -> list[Variable]:
+    """Record a block's ops on ``g``, over ``inputs`` in place of its own; returns its results."""
+    copies = Copies(g.program, g.role)
+    copies.known.update((id(v), x) for v, x in zip(block.inputs, inputs, strict=True))
+    for op in block.ops:
+        g.record(copies.op(op, g.block))
+    return [copies.of(v) for v in block.outputs]
 
 
 def slice_type(g: Tape, v: Variable, axis: int = 0) -> TensorType:

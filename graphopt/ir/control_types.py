@@ -1,4 +1,4 @@
-"""Types of the results of If, Loop and Scan, from those of their blocks' results."""
+"""Types of the results of ops that have blocks, from those of the blocks' results."""
 
 from __future__ import annotations
 
@@ -83,6 +83,15 @@ def sequence_map_types(inputs: Types, attrs: Mapping[str, Any]) -> list[Inferred
     return [inferred(container("seq", t)) for t in _results(attrs["body"])]
 
 
+def flex_attention_types(inputs: Types, attrs: Mapping[str, Any]) -> list[Inferred]:
+    """Q's type with the last dim of V."""
+    q, v = inputs[0], inputs[2]
+    assert q is not None
+    if q.shape is None or v is None or not v.shape:
+        return [Inferred(q.dtype)]
+    return [Inferred(q.dtype, (*q.shape[:-1], v.shape[-1]))]
+
+
 def _results(block: Block) -> list[TensorType]:
     return [v.tensor_type for v in block.outputs]
 
@@ -96,6 +105,7 @@ def _stacked(element: TensorType, length: int | str | None, axis: int) -> Inferr
 
 
 CONTROL: dict[str, Rule] = {
+    "ai.onnx.preview::FlexAttention": flex_attention_types,
     "If": if_types,
     "Loop": loop_types,
     "Scan": scan_types,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 
+from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
 from graphopt.ir.schema import OPSET, attr_value, make_node
 from graphopt.ir.tape import Operand, Tape
-from graphopt.ir.types import to_proto_bytes
+from graphopt.ir.types import from_proto, to_proto_bytes
 from graphopt.ir.variable import Constant, Variable
 
 
@@ -30,7 +31,7 @@ def expand(g: Tape, op: Operator) -> list[Variable | None]:
         # As an array a constant takes the dtype of the operands beside it: onnx's bodies are
         # written for float32 and their constants do not follow the op's dtype.
         operands = [v.value if isinstance(v, Constant) else v for v in map(known.get, node.input)]
-        results = _replay(g, node, operands, op)
+        results = _replay(g, node, operands, op, known)
         known.update(zip(node.output, results, strict=True))
     # The body of an op without some optional results does not make them.
     return [known.get(name) for name in body.output[: len(op.outputs)]]
@@ -60,13 +61,19 @@ def _body(op: Operator) -> onnx.FunctionProto:
 
 
 def _replay(
-    g: Tape, node: onnx.NodeProto, operands: Sequence[Operand], op: Operator
+    g: Tape,
+    node: onnx.NodeProto,
+    operands: Sequence[Operand],
+    op: Operator,
+    known: Mapping[str, Variable | None],
 ) -> list[Variable]:
-    attrs = {}
+    attrs: dict[str, Any] = {}
     for proto in node.attribute:
         if proto.ref_attr_name:
             if proto.ref_attr_name in op.attrs:
                 attrs[proto.name] = op.attrs[proto.ref_attr_name]
+        elif proto.HasField("g"):
+            attrs[proto.name] = _block(g, proto.g, op, known)
         else:
             attrs[proto.name] = attr_value(proto)
     if node.op_type == "Constant":
@@ -74,6 +81,25 @@ def _replay(
     domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
     found = g.emit(domain + node.op_type, *operands, outputs=len(node.output), **attrs)
     return [found] if len(node.output) == 1 else list(found)
+
+
+def _block(
+    g: Tape, graph: onnx.GraphProto, op: Operator, outer: Mapping[str, Variable | None]
+) -> Block:
+    """A body inside the body."""
+    block, known = Block(g.program, g.block), dict(outer)
+    for info in graph.input:
+        found = from_proto(info.type).closed(g.program.fresh_symbol)
+        known[info.name] = block.add_input(info.name, found)
+    inner = Tape(block, role=g.role, made_by=g.made_by)
+    for tensor in graph.initializer:
+        known[tensor.name] = inner.const(onnx.numpy_helper.to_array(tensor))
+    for node in graph.node:
+        made = _replay(inner, node, [known[name] for name in node.input], op, known)
+        known.update(zip(node.output, made, strict=True))
+    results = [known[o.name] for o in graph.output]
+    block.outputs = [v for v in results if v is not None]
+    return block
 
 
 def _constant(g: Tape, attrs: dict[str, object]) -> Variable:

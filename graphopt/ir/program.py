@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -127,6 +127,14 @@ class Program:
         """A block, of an op that is in ``parent``, becomes part of the Program."""
         block.parent, block.idx = parent, len(self.blocks)
         self.blocks.append(block)
+
+    def lower_opset(self, without: Collection[str] = ()) -> None:
+        """Go down to the lowest opset that defines the ops, not counting some types."""
+        definitions = [op.definition for block in self.blocks for op in block.ops]
+        needed = [
+            d.since for d in definitions if d.schema and not d.domain and d.type not in without
+        ]
+        self.opset = max([OPSET, *needed])
 
     def opset_of(self, type: str) -> int:
         """The version of the domain that defines an op; 0 if any will do."""
@@ -328,4 +336,4 @@ def _digest(value: np.ndarray) -> bytes:
     """What is equal for equal contents, and short."""
     if value.dtype == object or value.nbytes <= LARGE:
         return value.tobytes()
-    return sha256(np.ascontiguousarray(value).view(np.uint8)).digest()
+    return sha256(np.ascontiguousarray(value).view(np.uint8).data).digest()

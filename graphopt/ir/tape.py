@@ -75,14 +75,16 @@ class Tape(OnnxOps):
         definition = op_def(type, self.program.opset_of(type))
         where = here()
         inputs = self._operands(definition, operands, where)
-        equal = equal_fed_dims(self.program, definition.type, inputs)
+        # Only here can a symbol be renamed everywhere: other variables are not registered yet.
+        unify = self.scratch is None and self.block.parent is None
+        equal = equal_fed_dims(self.program, definition.type, inputs) if unify else {}
         filled = _filled_attrs(definition, attrs, where)
         n_outputs = len(into or names or ()) or outputs
         types = self._infer(definition, inputs, filled, n_outputs, where, equal)
         for old, new in equal.items():
             self.program.rename_symbol(old, new, where)
         results = self._results(types, into, where, names)
-        self._record(Operator(definition, inputs, results, filled, self.role, where, self.made_by))
+        self.record(Operator(definition, inputs, results, filled, self.role, where, self.made_by))
         return results[0] if n_outputs == 1 else tuple(results)
 
     def _operands(
@@ -131,8 +133,6 @@ class Tape(OnnxOps):
             found = schema.infer(definition, types, data, attrs, n_outputs)
         except (ShapeError, DTypeError) as error:
             raise _explained(error, definition, inputs, where) from error
-        if types and types[0] is not None and _has_no_inference(definition):
-            return [TensorType(t.dtype, types[0].shape) for t in found]
         return [self.program.tensor_type(t) for t in found]
 
     def _results(
@@ -154,7 +154,8 @@ class Tape(OnnxOps):
                 variable.tensor_type = found
         return list(into)
 
-    def _record(self, op: Operator) -> None:
+    def record(self, op: Operator) -> None:
+        """Append an op that is made already."""
         for variable in op.writes():
             if not variable.tensor_type.is_float and not variable.persistable:
                 variable.stop_gradient = True
@@ -295,12 +296,6 @@ def typed(x: Variable, like: Variable) -> Variable:
 def _may_be_empty(target: Variable) -> bool:
     """Whether a target shape may have a 0 that means no elements: it has no -1 to infer."""
     return not isinstance(target, Constant) or 0 in target.value
-
-
-def _has_no_inference(definition: OpDef) -> bool:
-    """GroupNormalization and MeanVarianceNormalization: results are shaped like the operand."""
-    schema = definition.schema
-    return schema is not None and not schema.has_type_and_shape_inference_function
 
 
 def add_result(op: Operator, index: int, variable: Variable) -> None:

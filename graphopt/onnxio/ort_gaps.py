@@ -8,6 +8,13 @@ import onnx
 
 from graphopt.ir.operator import Operator
 
+NEWEST_OPSET = 26  # of ai.onnx, that onnxruntime loads
+TRAINING = "ai.onnx.preview.training"
+# What it does not know at all; graphs hold what these ops are made of instead.
+UNKNOWN_OPS = frozenset(
+    {"CausalConvWithState", "LinearAttention", "SwiGLU", "ai.onnx.preview::FlexAttention",
+     f"{TRAINING}::Adagrad", f"{TRAINING}::Adam", f"{TRAINING}::Momentum"}
+)  # fmt: skip
 RUNNING = slice(3, 5)  # BatchNormalization's operands input_mean and input_var
 
 

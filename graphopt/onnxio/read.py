@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,15 +11,16 @@ import numpy as np
 import onnx
 
 from graphopt.errors import FileError, GraphoptError, UnknownOpError
+from graphopt.ir import control
 from graphopt.ir.block import Block
+from graphopt.ir.operator import Role
 from graphopt.ir.program import Program
 from graphopt.ir.schema import attr_value
 from graphopt.ir.tape import Tape
-from graphopt.ir.types import ContainerType, TensorType, from_proto
+from graphopt.ir.types import ContainerType, Inferred, TensorType, from_proto, inferred
 from graphopt.ir.variable import Constant, Parameter, Variable
 from graphopt.ir.where import InFile, Where, at
 from graphopt.onnxio.source import Source, subgraphs
-from graphopt.onnxio.training import STATE_KEY
 from graphopt.onnxio.weights import (
     CONSTANT,
     STATE,
@@ -28,6 +30,15 @@ from graphopt.onnxio.weights import (
     kind_of,
     stated_kinds,
 )
+
+ROLE_KEY = "graphopt.role"
+RANKS: Mapping[str, Mapping[int, int]] = {  # of operands; 0: that of the filter, operand 1
+    "Conv": {0: 0},
+    "ConvTranspose": {0: 0},
+    "GRU": {0: 3, 5: 3},
+    "LSTM": {0: 3, 5: 3, 6: 3},
+    "RNN": {0: 3, 5: 3},
+}
 
 
 @dataclass
@@ -96,6 +107,8 @@ class _Reader:
         self.program.opset, self.program.domains = source.opset, source.domains
         self.uses = Uses([source.model.graph, *subgraphs(source.model.graph)])
         self.types = _types(source.model)
+        self.kinds = stated_kinds(source.model)
+        self.program.names = _names(source.model.graph)  # kept for the values that have them
 
     def read(self) -> ReadModel:
         graph, known = self.source.model.graph, dict[str, Variable | None]({"": None})
@@ -105,65 +118,78 @@ class _Reader:
             if info.name not in known:
                 known[info.name] = self._input(info)
         self._nodes(graph, block, known)
+        following = set(self.source.state.values())
         for output in graph.output:
-            self.result.fetch_vars.append(_defined(known, output.name, self.source.name))
-        self._lower_opset()
+            if output.name not in following:
+                found = _defined(known, output.name, self.source.name)
+                self.result.fetch_vars.append(found)
+        self._assign_state(known)
+        self.program.lower_opset()
         return self.result
 
-    def _lower_opset(self) -> None:
-        """The lowest opset that has the definitions in use."""
-        ops = [op for block in self.program.blocks for op in block.ops]
-        self.program.opset = Program().opset
-        for op in ops:
-            if not op.definition.domain:
-                self.program.opset = max(self.program.opset, op.definition.since)
+    def _assign_state(self, known: Mapping[str, Variable | None]) -> None:
+        """Give the state of a training step its next values, after everything has read it."""
+        tape = Tape(self.program.global_block(), role=Role.UPDATE)
+        for name, following in self.source.state.items():
+            state, value = known[name], _defined(known, following, self.source.name)
+            handed = any(
+                op.type == "Identity" and op.inputs == [state] and op.outputs == [value]
+                for op in self.program.global_block().ops
+            )
+            if not handed:
+                tape.emit("Identity", value, into=[state])
 
     def _initializers(self, graph: onnx.GraphProto, known: dict[str, Variable | None]) -> None:
-        for name, value in self.source.weights.items() if graph is self._top else ():
-            known[name] = self._value(name, value, "initializer")
+        inner = graph is not self.source.model.graph
+        for name, value in {} if inner else self.source.weights.items():
+            known[name] = self._value(name, value, "initializer", inner)
         for tensor in graph.initializer:
             value = np.array(onnx.numpy_helper.to_array(tensor))
-            known[tensor.name] = self._value(tensor.name, value, "initializer")
+            known[tensor.name] = self._value(tensor.name, value, "initializer", inner)
         for sparse in graph.sparse_initializer:
-            known[sparse.values.name] = self._value(
-                sparse.values.name, _dense(sparse), "initializer"
-            )
+            name = sparse.values.name
+            known[name] = self._value(name, _dense(sparse), "initializer", inner)
 
-    @property
-    def _top(self) -> onnx.GraphProto:
-        return self.source.model.graph
+    def _own_name(self, name: str, inner: bool) -> str:
+        """The file's name; in a body another one where the file has the name twice."""
+        if not inner:
+            self.program.names.discard(name)
+        return self.program.unused_name(name)
 
-    def _value(self, name: str, value: np.ndarray, made: str) -> Variable:
-        """A Parameter, state or a constant. Those of a sub-graph belong to the whole Program."""
-        block, found = self.program.global_block(), TensorType(value.dtype, value.shape)
-        free = self.program.unused_name(name)
-        where = InFile(self.source.name, name)
-        if is_statistic(name, self.uses):
+    def _value(self, name: str, value: np.ndarray, made: str, inner: bool) -> Variable:
+        """A Parameter, state or a constant. Those of a body belong to the whole Program."""
+        own, block = self._own_name(name, inner), self.program.global_block()
+        kind = self._kind(name, value, made)
+        if kind == CONSTANT:
+            return self.program.constant(value, own)
+        found, where = TensorType(value.dtype, value.shape), InFile(self.source.name, name)
+        if kind == STATE:
             variable = Variable(
-                free, found, block=block, where=where, persistable=True, stop_gradient=True
+                own, found, block=block, where=where, persistable=True, stop_gradient=True
             )
-        elif is_weight(name, value, self.uses, made):
-            variable = Parameter(free, found, block=block, where=where)
-            if not np.isfinite(value).all():  # a mask, say
-                variable.trainable, variable.stop_gradient = False, True
         else:
-            constant = self.program.constant(value, name)
-            return constant
+            variable = Parameter(own, found, block=block, where=where, trainable=kind == TRAINABLE)
         block.add_var(variable)
-        self.result.values[free] = value
+        self.result.values[own] = value
         return variable
 
+    def _kind(self, name: str, value: np.ndarray, made: str) -> str:
+        if name in self.source.state:
+            return self.kinds.get(name, STATE)
+        if self.kinds:
+            return self.kinds.get(name, CONSTANT)
+        return kind_of(name, value, self.uses, made)
+
     def _input(self, info: onnx.ValueInfoProto) -> Variable:
-        block = self.program.global_block()
         variable = Variable(
-            info.name,
+            self._own_name(info.name, inner=False),
             self.program.tensor_type(from_proto(info.type)),
-            block=block,
+            block=self.program.global_block(),
             where=InFile(self.source.name, info.name),
             stop_gradient=True,
             is_data=True,
         )
-        block.add_var(variable)
+        variable.block.add_var(variable)
         self.result.feed_names.append(info.name)
         return variable
 
@@ -187,16 +213,21 @@ class _Reader:
                          where=where)  # fmt: skip
 
     def _node(self, node: onnx.NodeProto, tape: Tape, known: dict[str, Variable | None]) -> None:
+        inner = tape.block is not self.program.global_block()
         value = self._constant(node, known)
         if value is not None:
-            known[node.output[0]] = self._value(node.output[0], value, node.op_type)
+            known[node.output[0]] = self._value(node.output[0], value, node.op_type, inner)
             return
         operands = [known[name] for name in node.input]
+        self._rank(node, operands)
         attrs: dict[str, Any] = {
-            a.name: self._block(a.g, tape.block, known) if a.HasField("g") else attr_value(a)
+            a.name: self._block(a.g, tape.block, known, _formals(node, operands))
+            if a.HasField("g")
+            else attr_value(a)
             for a in node.attribute
         }
-        names = [self.program.unused_name(name) if name else "" for name in node.output]
+        names = [self._own_name(name, inner) if name else "" for name in node.output]
+        tape.role = _role(node)
         made = tape.emit(_type(node), *operands, names=names, **attrs)
         results = [made] if len(names) == 1 else list(made)
         for name, variable in zip(node.output, results, strict=True):
@@ -204,6 +235,17 @@ class _Reader:
                 known[name] = variable
                 if name in self.types:
                     self._refine(variable, self.types[name])
+
+    def _rank(self, node: onnx.NodeProto, operands: Sequence[Variable | None]) -> None:
+        """Give operands of unknown rank, such as an If's result, the one that the op needs."""
+        for k, rank in RANKS.get(node.op_type, {}).items():
+            operand = operands[k] if k < len(operands) else None
+            if operand is None or operand.tensor_type.shape is not None:
+                continue
+            like = operands[1]
+            known = like.tensor_type.rank if like is not None else None
+            dims = tuple(self.program.fresh_symbol() for _ in range(rank or known or 0))
+            operand.tensor_type = TensorType(operand.dtype, dims or None)
 
     def _constant(
         self, node: onnx.NodeProto, known: Mapping[str, Variable | None]
@@ -221,13 +263,17 @@ class _Reader:
         return value if is_weight(node.output[0], value, self.uses, "ConstantOfShape") else None
 
     def _block(
-        self, graph: onnx.GraphProto, parent: Block, outer: Mapping[str, Variable | None]
+        self,
+        graph: onnx.GraphProto,
+        parent: Block,
+        outer: Mapping[str, Variable | None],
+        formals: Sequence[Inferred],
     ) -> Block:
         known, block = dict(outer), Block(self.program, parent)
-        for info in graph.input:
-            known[info.name] = block.add_input(
-                info.name, self.program.tensor_type(from_proto(info.type))
-            )
+        for k, info in enumerate(graph.input):
+            stated = info.type.WhichOneof("value") is not None
+            found = from_proto(info.type) if stated or k >= len(formals) else formals[k]
+            known[info.name] = block.add_input(info.name, self.program.tensor_type(found))
         self._initializers(graph, known)
         self._nodes(graph, block, known)
         block.outputs = [_defined(known, o.name, self.source.name) for o in graph.output]
@@ -245,6 +291,34 @@ class _Reader:
             shape = tuple(k if isinstance(k, int) or f is None else f for k, f in dims)
             variable.tensor_type = TensorType(known.dtype, shape)
         self.program.note_symbols(variable.tensor_type)
+
+
+def _names(graph: onnx.GraphProto) -> set[str]:
+    """The names of the values outside the bodies."""
+    made = {name for node in graph.node for name in node.output}
+    held = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    return made | held | {i.name for i in graph.input}
+
+
+def _role(node: onnx.NodeProto) -> Role:
+    """What a node of a training step is for."""
+    stated = next((p.value for p in node.metadata_props if p.key == ROLE_KEY), Role.FORWARD)
+    return Role(stated) if stated in set(Role) else Role.FORWARD
+
+
+def _formals(node: onnx.NodeProto, operands: Sequence[Variable | None]) -> list[Inferred]:
+    """The types that a body's inputs have where the file does not say."""
+    types = [Inferred() if v is None else inferred(v.tensor_type) for v in operands]
+    if node.op_type == "Loop":
+        return [inferred(control.I64), inferred(control.BOOL), *types[2:]]
+    if node.op_type == "Scan":
+        scanned = next(a.i for a in node.attribute if a.name == "num_scan_inputs")
+        states = len(types) - scanned
+        return [
+            *types[:states],
+            *(Inferred(t.dtype, t.dims and t.dims[1:]) for t in types[states:]),
+        ]
+    return [t.element or t for t in types]
 
 
 def _constant_value(node: onnx.NodeProto) -> np.ndarray:
@@ -271,13 +345,24 @@ def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
 
 
 def _types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
-    """What onnx's inference over the whole model finds, by name; nothing where it gives up."""
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception:  # it refuses models that run
-        return {}
-    graphs: Sequence[onnx.GraphProto] = (inferred.graph, *subgraphs(inferred.graph))
-    return {v.name: v.type for g in graphs for v in (*g.value_info, *g.output)}
+    """What onnx's inference over the whole file finds, by name; what the file says where it fails.
+
+    A name that stands for different types in different bodies is left out.
+    """
+    inferred = _inferred(model)
+    found: dict[str, onnx.TypeProto] = {}
+    for graph in (inferred.graph, *subgraphs(inferred.graph)):
+        for v in (*graph.value_info, *graph.output):
+            if found.setdefault(v.name, v.type) != v.type:
+                found[v.name] = onnx.TypeProto()
+    return {name: type for name, type in found.items() if type.WhichOneof("value")}
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    for data_prop in (True, False):
+        with suppress(Exception):  # it refuses models that run
+            return onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
+    return model
 
 
 def _defined(known: Mapping[str, Variable | None], name: str, source: str) -> Variable:

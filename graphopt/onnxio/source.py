@@ -15,6 +15,7 @@ from graphopt.errors import ArgumentTypeError, FileError
 from graphopt.ir.schema import OPSET
 from graphopt.ir.types import from_onnx_dtype
 from graphopt.onnxio.legacy import scan_without_batch
+from graphopt.onnxio.training import state_of, state_pairs
 
 ModelLike = str | Path | bytes | onnx.ModelProto
 SMALL = 256  # elements: what an op's conversion or inference may look at stays in the model
@@ -25,14 +26,14 @@ READING_IR = 10
 class Source:
     """A model without functions, at an opset that Programs have.
 
-    ``weights`` are its large initializers, which are inputs of ``model`` now; ``fed`` are the
-    inputs that a run needs.
+    ``weights`` are its large initializers, which are inputs of ``model`` now. ``state`` says, of a
+    training step, which output is the next value of which input.
     """
 
     model: onnx.ModelProto
     name: str
-    fed: list[str]
     weights: dict[str, np.ndarray] = field(default_factory=dict)
+    state: dict[str, str] = field(default_factory=dict)
     opset: int = OPSET
 
     @property
@@ -50,16 +51,30 @@ def open_model(model: ModelLike) -> Source:
     """
     proto, name, base = _parsed(model)
     opset = next((o.version for o in proto.opset_import if _is_standard(o)), OPSET)
-    initializers = {t.name for t in proto.graph.initializer}
-    source = Source(proto, name, [i.name for i in proto.graph.input if i.name not in initializers])
-    source.opset = max(opset, OPSET)
+    source = Source(proto, name, state=state_pairs(proto), opset=max(opset, OPSET))
     _take_weights(source, base)
+    if source.state:
+        source.weights.update(_state_values(name, base))
     proto.ir_version = max(proto.ir_version, READING_IR)
     if proto.functions:
         source.model = onnx.inliner.inline_local_functions(proto, convert_version=True)
     if opset < OPSET:
         source.model = _converted(source.model, opset, name)
     return source
+
+
+def _state_values(name: str, base: Path | None) -> dict[str, np.ndarray]:
+    """The state that a training step starts from, out of the file that was saved with it."""
+    path = None if base is None else base / f"{name.removesuffix('.train.onnx')}.state.onnx"
+    if path is None or not path.is_file():
+        raise FileError(
+            f"{name} is a training step, and the file with its state is not beside it",
+            fix="load it by its path, with the .state.onnx file in the same folder",
+        )
+    proto, _, folder = _parsed(path)
+    stored = Source(proto, path.name)
+    _take_weights(stored, folder)
+    return state_of(proto, stored.weights)
 
 
 def _is_standard(opset: onnx.OperatorSetIdProto) -> bool:

@@ -113,7 +113,7 @@ def is_weight(name: str, value: np.ndarray, uses: Uses, made: str) -> bool:
     initializer or Constant is a weight unless all its uses are settings of ops; single numbers, and
     what ConstantOfShape makes, are weights only where ops take weights.
     """
-    if value.dtype not in FLOATS:
+    if value.dtype not in FLOATS or name not in uses.of:
         return False
     found = set(uses.finally_(name))
     taken = [use for use in found if use[1] in WEIGHTS.get(use[0], ())]

@@ -80,9 +80,9 @@ class _Writer:
     ) -> Lowered:
         for v in inputs:
             self.current[id(v)] = v.name
-            self.graph.input.append(_value_info(v.name, shapes.get(v.name, v.tensor_type)))
+            self.graph.input.append(value_info(v.name, shapes.get(v.name, v.tensor_type)))
         fed = {id(v) for v in inputs if not v.persistable}
-        self.next_names = {v.name + NEXT for v in (*state, *fetch) if v.persistable}
+        self.next_names = {self._free(v.name + NEXT) for v in (*state, *fetch) if v.persistable}
         for op in self.program.global_block().ops:
             self._node(op, fed, self.graph)
         fetched = tuple(self._output(v) for v in fetch)
@@ -93,6 +93,8 @@ class _Writer:
     def _node(self, op: Operator, fed: set[int], graph: onnx.GraphProto) -> None:
         names = [self._read(v) for v in op.inputs]
         results = [self._write(v, fed) for v in op.outputs]
+        # The reference evaluator keeps what has no name, and hands it to omitted operands.
+        results = [r or self._free(f"{len(self.ops)}@UNUSED{k}") for k, r in enumerate(results)]
         graph.node.extend(own_running_statistics(op, names, results, self.next_names))
         node = (
             self._standard_node(op, names, results)
@@ -123,7 +125,7 @@ class _Writer:
         graph = onnx.GraphProto(name=name)
         for v in block.inputs:
             self.current[id(v)] = v.name
-            graph.input.append(_value_info(v.name, v.tensor_type))
+            graph.input.append(value_info(v.name, v.tensor_type))
         for op in block.ops:
             self._node(op, set(), graph)
         made = {name for node in graph.node for name in node.output}
@@ -136,7 +138,7 @@ class _Writer:
                     onnx.NodeProto(op_type="Identity", name=name, input=[source], output=[name])
                 )
             made.discard(source)  # one result cannot be two outputs
-            graph.output.append(_value_info(name, v.tensor_type))
+            graph.output.append(value_info(name, v.tensor_type))
         return graph
 
     def _read(self, variable: Variable | None) -> str:
@@ -160,13 +162,18 @@ class _Writer:
         if variable is None:
             return ""
         if id(variable) in fed:
-            return f"{variable.name}@UNUSED"  # the fed value wins over the computed one
+            return self._free(f"{variable.name}@UNUSED")  # the fed value wins over the computed
         name = variable.name
         if variable.persistable:
             version = self.versions[id(variable)] = self.versions.get(id(variable), 0) + 1
-            name += NEXT if version == self.writes[id(variable)] else f"@{version}"
+            last = version == self.writes[id(variable)]
+            name = self._free(name + (NEXT if last else f"@{version}"))
         self.current[id(variable)] = name
         return name
+
+    def _free(self, name: str) -> str:
+        """The name, made longer while it is a user's."""
+        return self._free(f"{name}@") if self.program.has_var(name) else name
 
     def _output(self, variable: Variable) -> str:
         """The graph output of a variable's last value; one output serves every request for it."""
@@ -175,12 +182,12 @@ class _Writer:
             return self.outputs[source]
         name = source
         if isinstance(variable, Constant) or any(i.name == source for i in self.graph.input):
-            name = f"{variable.name}@OUT"  # an input or initializer cannot be an output
+            name = self._free(f"{variable.name}@OUT")  # an input is no output
             self.graph.node.append(
                 onnx.NodeProto(op_type="Identity", name=name, input=[source], output=[name])
             )
         self.outputs[source] = name
-        self.graph.output.append(_value_info(name, variable.tensor_type))
+        self.graph.output.append(value_info(name, variable.tensor_type))
         return name
 
     def _domains(self) -> dict[str, int]:
@@ -211,7 +218,8 @@ def ir_version(opset: int, domains: Mapping[str, int] | None = None) -> int:
     return max(IR_VERSION, needed)
 
 
-def _value_info(name: str, tensor_type: TensorType) -> onnx.ValueInfoProto:
+def value_info(name: str, tensor_type: TensorType) -> onnx.ValueInfoProto:
+    """What a model says of an input or output."""
     return onnx.ValueInfoProto(name=name, type=to_proto(tensor_type))
 
 

@@ -3,6 +3,7 @@
 from graphopt.ops import (
     activation,
     attention,
+    bodies,
     columns,
     conv,
     deformable,
@@ -26,8 +27,10 @@ from graphopt.ops import (
     sampling,
     scatter,
     selection,
+    sequence,
     signal,
     svm,
+    training,
     update,
     zero,
 )
@@ -35,6 +38,7 @@ from graphopt.ops import (
 __all__ = [
     "activation",
     "attention",
+    "bodies",
     "columns",
     "conv",
     "deformable",
@@ -58,8 +62,10 @@ __all__ = [
     "sampling",
     "scatter",
     "selection",
+    "sequence",
     "signal",
     "svm",
+    "training",
     "update",
     "zero",
 ]

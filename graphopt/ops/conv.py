@@ -47,7 +47,8 @@ def conv(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = X * W + B        X: [n, c, *i]   W: [m, c / group, *k]   B: [m]   Y: [n, m, *o]."""
     X, W, group = op.operand("X"), op.operand("W"), op.attrs["group"]
     kernel = kernel_shape(op, W)
-    found = windows(op, X, ranked(g, dY, 2 + len(kernel)), kernel)
+    rank = 2 + len(kernel)
+    found = windows(op, ranked(g, X, rank), ranked(g, dY, rank), kernel)
     return {
         "X": typed(scattered(g, dY, W, found, X, group), X),
         "W": filter_gradient(g, X, dY, W, kernel, sliding(op, found), group),

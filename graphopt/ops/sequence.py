@@ -1,6 +1,7 @@
 """Sequences and optionals: the gradient of a sequence is a sequence of as many gradients.
 
-What is no gradient of some element is a sequence of zeros, so that every sum is element by element.
+Where an element has no gradient it is zeros, so that every sum is element by element. The gradient
+of an optional is that of what it holds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from graphopt.ir import control
 from graphopt.ir.operator import Operator
 from graphopt.ir.tape import Tape
-from graphopt.ir.types import ContainerType, to_onnx_dtype
+from graphopt.ir.types import ContainerType, TensorType, to_onnx_dtype
 from graphopt.ir.variable import Variable
 from graphopt.ops.registry import Grads, gradient, zero_gradient
 
@@ -39,15 +40,13 @@ def concat_from_sequence(g: Tape, op: Operator, dY: Variable) -> Grads:
 @gradient("Optional", cases=[])
 def optional(g: Tape, op: Operator, dO: Variable) -> Grads:
     """O = X, as what may be absent        X: [*n], or a sequence."""
-    return {"input": g.OptionalGetElement(dO)}
+    return {"input": dO}
 
 
 @gradient("OptionalGetElement", cases=[])
 def optional_get_element(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = what O holds        Y: [*n], or a sequence."""
-    held = op.operand("input").tensor_type
-    optional = isinstance(held, ContainerType) and held.kind == "optional"
-    return {"input": g.Optional(dY) if optional else dY}
+    return {"input": dY}
 
 
 @gradient("SequenceAt", cases=[], nondiff=["position"])
@@ -101,14 +100,28 @@ def split_to_sequence(g: Tape, op: Operator, dS: Variable) -> Grads:
     return {"input": g.ConcatFromSequence(dS, axis=op.attrs["axis"], new_axis=int(single))}
 
 
+def gradient_type(v: Variable) -> TensorType:
+    """The type of a variable's gradient."""
+    held = v.tensor_type
+    return held.element if isinstance(held, ContainerType) and held.kind == "optional" else held
+
+
 def zeros(g: Tape, like: Variable) -> Variable:
-    """Zeros of the type of ``like``, a tensor, a sequence or an optional that is there."""
+    """A gradient of zeros; an empty one for an optional that holds nothing."""
     held = like.tensor_type
     if not isinstance(held, ContainerType):
         return g.zeros_like(like)
     if held.kind == "optional":
-        return g.Optional(zeros(g, g.OptionalGetElement(like)))
+        some = lambda g: [zeros(g, g.OptionalGetElement(like))]  # noqa: E731
+        none = lambda g: [_nothing(g, held.element)]  # noqa: E731
+        return control.cond(g, g.OptionalHasElement(like), some, none)[0]
     return _each(g, like, lambda g, k: _zeros_at(g, like, k))
+
+
+def _nothing(g: Tape, held: TensorType) -> Variable:
+    if isinstance(held, ContainerType):
+        return empty_sequence(g, held)
+    return g.const(np.zeros([0] * (held.rank or 0), held.dtype))
 
 
 def _zeros_at(g: Tape, S: Variable, k: Variable) -> Variable:
@@ -116,19 +129,20 @@ def _zeros_at(g: Tape, S: Variable, k: Variable) -> Variable:
 
 
 def add_sequences(g: Tape, a: Variable, b: Variable) -> Variable:
-    """Element by element; of optionals, what they hold."""
-    held = a.tensor_type
-    if isinstance(held, ContainerType) and held.kind == "optional":
-        values = [g.OptionalGetElement(v) for v in (a, b)]
-        inside = isinstance(held.element, ContainerType)
-        return g.Optional(add_sequences(g, *values) if inside else g.Add(*values))
+    """Element by element."""
     return _each(g, a, lambda g, k: g.Add(g.SequenceAt(a, k), g.SequenceAt(b, k)))
+
+
+def empty_sequence(g: Tape, like: TensorType) -> Variable:
+    """An empty sequence of a type."""
+    empty: Variable = g.SequenceEmpty(dtype=to_onnx_dtype(like.dtype))
+    empty.tensor_type = like
+    return empty
 
 
 def _each(g: Tape, like: Variable, make: Callable[[Tape, Variable], Variable]) -> Variable:
     """A sequence as long as ``like``, of what ``make`` gives for each position."""
-    empty = g.SequenceEmpty(dtype=to_onnx_dtype(like.dtype))
-    empty.tensor_type = like.tensor_type
+    empty = empty_sequence(g, like.tensor_type)
 
     def body(g: Tape, k: Variable, held: list[Variable]) -> tuple[list[Variable], list[Variable]]:
         return [g.SequenceInsert(held[0], make(g, k))], []

@@ -21,7 +21,7 @@ from graphopt.ir.operator import Operator
 from graphopt.ir.tape import Tape, typed
 from graphopt.ir.types import ContainerType
 from graphopt.ir.variable import Constant, Variable
-from graphopt.ops.sequence import zeros
+from graphopt.ops.sequence import empty_sequence, gradient_type, zeros
 from graphopt.passes import randomness
 from graphopt.passes.broadcast import sum_to
 from graphopt.passes.iterations import Iterations, OfLoop, OfScan, insert_before, typed_like
@@ -47,7 +47,7 @@ def if_gradient(sweep: Sweep, op: Operator, results: Results, active: set[int]) 
     then, orelse = (branch(op.attrs[f"{side}_branch"]) for side in ("then", "else"))
     grads = control.cond(sweep.tape, op.operand("cond"), then, orelse)
     for v, grad in zip(wanted, grads, strict=True):
-        sweep.add(v, typed_like(grad, v))
+        sweep.add(v, as_gradient(grad, v))
 
 
 def loop_gradient(sweep: Sweep, op: Operator, results: Results, active: set[int]) -> None:
@@ -60,7 +60,53 @@ def scan_gradient(sweep: Sweep, op: Operator, results: Results, active: set[int]
     _Backwards(sweep, op, results, active, OfScan(sweep.tape, op)).run()
 
 
-CONTROL_RULES.update({"If": if_gradient, "Loop": loop_gradient, "Scan": scan_gradient})
+def sequence_map_gradient(sweep: Sweep, op: Operator, results: Results, active: set[int]) -> None:
+    """The body's gradient at each position; what all positions share gets the sum."""
+    g, block = sweep.tape, op.attrs["body"]
+    operands = [v for v in op.inputs if v is not None]
+    wanted = [k for k, v in enumerate(operands) if id(v) in active]
+    listed = [k for k in wanted if _is_sequence(operands[k])]
+    shared = [k for k in wanted if not _is_sequence(operands[k])]
+    captures = _active_captures(op, active)
+    sums = [*(operands[k] for k in shared), *captures]
+    state = captured_state(g, op)
+
+    def body(g: Tape, i: Variable, held: list[Variable]) -> tuple[control.Results, control.Results]:
+        seen = [g.SequenceAt(v, i) if _is_sequence(v) else g.Identity(v) for v in operands]
+        known = {id(v): typed_like(x, v) for v, x in zip(block.inputs, seen, strict=True)}
+        inner = _Replay(sweep, g, block, known | state, randomness.refused)
+        grads = [None if grad is None else g.SequenceAt(grad, i) for grad in results]
+        inner.swept(grads, [block.inputs[k] for k in wanted] + captures)
+        lists = [
+            g.SequenceInsert(grad, inner.gradient(block.inputs[k]))
+            for k, grad in zip(listed, held, strict=False)
+        ]
+        reached = [*(block.inputs[k] for k in shared), *captures]
+        totals = [
+            _plus(g, total, inner.gradient(v), v)
+            for v, total in zip(reached, held[len(listed) :], strict=True)
+        ]
+        return [*lists, *totals], []
+
+    start = [empty_sequence(g, operands[k].tensor_type) for k in listed]
+    start += [zeros(g, v) for v in sums]
+    made = control.loop(g, g.SequenceLength(operands[0]), start, body)
+    for v, grad in zip([operands[k] for k in listed] + sums, made, strict=True):
+        sweep.add(v, as_gradient(grad, v))
+
+
+def _is_sequence(v: Variable) -> bool:
+    return isinstance(v.tensor_type, ContainerType)
+
+
+CONTROL_RULES.update(
+    {
+        "If": if_gradient,
+        "Loop": loop_gradient,
+        "Scan": scan_gradient,
+        "SequenceMap": sequence_map_gradient,
+    }
+)
 
 
 class _Replay:
@@ -106,7 +152,7 @@ class _Replay:
     def gradient(self, v: Variable) -> Variable:
         """What reached v; zeros if nothing did."""
         found = self.total(v)
-        return zeros(self.g, v) if found is None else typed_like(found, v)
+        return as_gradient(zeros(self.g, v) if found is None else found, v)
 
 
 def captured_state(g: Tape, op: Operator) -> dict[int, Variable]:
@@ -180,9 +226,9 @@ class _Backwards:
         made = control.loop(g, trips, [*finals, *sums], body)
         for k, grad in zip(self.live, made, strict=False):
             if carried[k].tensor_type.is_float:
-                self.sweep.add(carried[k], typed_like(grad, carried[k]))
+                self.sweep.add(carried[k], as_gradient(grad, carried[k]))
         for v, grad in zip(self.captures, made[len(self.live) :], strict=False):
-            self.sweep.add(v, typed_like(grad, v))
+            self.sweep.add(v, as_gradient(grad, v))
         for k, stack in zip(self.scanned, made[len(self.live) + len(self.captures) :], strict=True):
             self._add_scanned(k, stack)
 
@@ -203,7 +249,7 @@ class _Backwards:
         inner = _Replay(self.sweep, g, self.block, known | self.state, way.again(i))
         grads: list[Variable | None] = [None] * len(self.block.outputs)
         for k, d in zip(self.live, held, strict=False):
-            grads[way.outputs + k] = typed_like(d, self.block.outputs[way.outputs + k])
+            grads[way.outputs + k] = as_gradient(d, self.block.outputs[way.outputs + k])
         for k, stack in enumerate(self.stacks):
             if stack is not None:
                 grads[way.outputs + way.count + k] = way.gradient_of_result(g, stack, k, i)
@@ -221,11 +267,11 @@ class _Backwards:
         """The slices' gradients, last iteration first, as the gradient of the scanned operand."""
         assert isinstance(self.way, OfScan)
         g, x = self.g, self.way.scanned[k]
-        axis = self.way.axis("input", k, x.ndim)
+        axis = self.way.axis("input", k, x)
         if not self.way.backwards("input", k):
             stack = g.Slice(stack, [-1], [I64_MIN], [0], [-1])
-        order = [axis, *(n for n in range(x.ndim) if n != axis)]
-        dims = g.dims(*[g.dim_of(x, n) for n in order])
+        order = [axis, *(n for n in range(x.ndim) if n != axis)] if axis else []
+        dims = g.dims(*[g.dim_of(x, n) for n in order]) if axis else g.shape_of(x)
         whole = g.Reshape(stack, dims, allowzero=1)
         if axis:
             whole = g.Transpose(whole, perm=np.argsort(order).tolist())
@@ -239,6 +285,12 @@ def _plus(g: Tape, total: Variable, found: Variable, like: Variable) -> Variable
     result = both.total(like)
     assert result is not None
     return result
+
+
+def as_gradient(x: Variable, of: Variable) -> Variable:
+    """x, known to have the type of a gradient of ``of``."""
+    x.tensor_type = gradient_type(of)
+    return x
 
 
 def _active_captures(op: Operator, active: set[int]) -> list[Variable]:

@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from graphopt.errors import GradientError
 from graphopt.ir.block import Block
 from graphopt.ir.clone import Copies
 from graphopt.ir.operator import Operator
@@ -30,6 +29,7 @@ class Iterations:
     first = 0  # the position of the first carried value among the op's operands
     inputs = 0  # and among the body's inputs
     outputs = 0  # and among the body's outputs
+    keeps_shapes = False  # whether carried values cannot change their shapes
 
     @property
     def count(self) -> int:
@@ -63,7 +63,7 @@ class Iterations:
         if key not in self.g.asked:
             result = self.block.outputs[self.outputs + k]
             same = formal.tensor_type == result.tensor_type == self.carried()[k].tensor_type
-            keeps = same and formal.tensor_type.shape is not None
+            keeps = self.keeps_shapes or (same and formal.tensor_type.shape is not None)
             self.g.asked[key] = self._stack(formal, k) if keeps else self._sequence(formal)
         return self.g.asked[key]
 
@@ -102,16 +102,16 @@ class Iterations:
         return stack
 
     def _stack(self, formal: Variable, k: int) -> Variable:
-        shape = formal.tensor_type.shape or ()
+        shape = formal.tensor_type.shape
         kept = self._flat(formal)
-        if len(shape) == 1:
+        if shape is not None and len(shape) == 1:
             return kept
         whole = self.g.Reshape(
             kept, self.g.dims(self.g.dim_of(kept, 0), self.g.shape_of(self.carried()[k])),
             allowzero=1,
         )  # fmt: skip
         trips = (kept.tensor_type.shape or ())[0]
-        whole.tensor_type = TensorType(formal.dtype, (trips, *shape))
+        whole.tensor_type = TensorType(formal.dtype, None if shape is None else (trips, *shape))
         return whole
 
     def _add_stack(self, kept: Variable, formal: Variable, vector: bool) -> None:
@@ -127,12 +127,8 @@ class Iterations:
         """What an op says of each stacked result."""
 
     def _sequence(self, formal: Variable) -> Variable:
-        raise GradientError(
-            f"the gradient of {self.op.type} needs values whose shape changes between iterations",
-            operands=[(formal.name, formal.tensor_type)],
-            where=self.op.where,
-            fix="give every iteration the same shapes",
-        )
+        """The same as a sequence."""
+        raise NotImplementedError
 
     def _new(self, kind: TensorType) -> Variable:
         made = Variable("", kind, block=self.g.block, where=self.op.where)
@@ -225,6 +221,8 @@ class OfLoop(Iterations):
 class OfScan(Iterations):
     """Scan(carried, scanned): its body takes (carried, slices) and gives (carried, slices)."""
 
+    keeps_shapes = True
+
     @property
     def count(self) -> int:
         """The number of carried values."""
@@ -235,10 +233,10 @@ class OfScan(Iterations):
         """The operands that iterations take slices of."""
         return [v for v in self.operands[self.count :] if v is not None]
 
-    def axis(self, of: str, k: int, rank: int) -> int:
+    def axis(self, of: str, k: int, v: Variable) -> int:
         """The dim along which operand, or result, k has iterations."""
         axes = self.op.attrs.get(f"scan_{of}_axes")
-        return int(axes[k]) % rank if axes else 0
+        return int(axes[k]) % v.ndim if axes and axes[k] else 0
 
     def backwards(self, of: str, k: int) -> bool:
         """Whether iterations go from its last slice to the first."""
@@ -248,7 +246,8 @@ class OfScan(Iterations):
     def trips(self) -> Variable:
         """The number of iterations: i64[]."""
         x = self.scanned[0]
-        return self.g.Squeeze(self.g.dim_of(x, self.axis("input", 0, x.ndim)), [0])
+        trips: Variable = self.g.Gather(self.g.shape_of(x), self.axis("input", 0, x))
+        return trips
 
     def position(self, g: Tape, of: str, k: int, i: Variable) -> Variable:
         """Where iteration i is along that dim."""
@@ -267,14 +266,14 @@ class OfScan(Iterations):
         """The inputs of iteration i."""
         values = [self.value(g, k, i) for k in range(self.count)]
         for k, x in enumerate(self.scanned):
-            axis = self.axis("input", k, x.ndim)
+            axis = self.axis("input", k, x)
             piece = g.Gather(x, self.position(g, "input", k, i), axis=axis)
             values.append(typed_like(piece, self.block.inputs[self.count + k]))
         return values
 
     def gradient_of_result(self, g: Tape, grad: Variable, k: int, i: Variable) -> Variable:
         """The part of a stack's gradient that belongs to iteration i."""
-        axis = self.axis("output", k, grad.ndim)
+        axis = self.axis("output", k, grad)
         return g.Gather(grad, self.position(g, "output", k, i), axis=axis)
 
     def _extend_attributes(self) -> None:

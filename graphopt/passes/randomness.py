@@ -66,6 +66,16 @@ def drawn_again(g: Tape, op: Operator, copies: Copies) -> bool:
     return False
 
 
+def refused(g: Tape, op: Operator, copies: Copies) -> bool:
+    """In other bodies there is neither.
+
+    Raises:
+        GradientError: the op is random.
+    """
+    check_still(op)
+    return False
+
+
 def _is_repeated(block: Block | None) -> bool:
     """Whether the block, or one around it, is the body of a loop: only these have inputs."""
     return block is not None and (bool(block.inputs) or _is_repeated(block.parent))

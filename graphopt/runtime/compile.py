@@ -10,8 +10,10 @@ from graphopt.errors import FeedError, MissingFeedError, UninitializedError
 from graphopt.ir.program import Program, Rate
 from graphopt.ir.types import fits
 from graphopt.ir.variable import Constant, Variable
+from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
 from graphopt.onnxio.write import Lowered, lower
 from graphopt.passes.base import Pipeline
+from graphopt.passes.decompose import Decompose
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
 from graphopt.passes.streams import COUNTER, Streams, advances, is_stream
 from graphopt.runtime.explain import explained
@@ -29,7 +31,9 @@ class Plan:
         names = tuple(v.name for v in request.fetch)
         counter, roots = _roots(program, request, names, fed)
         prune = Prune(fetch=names, feed=tuple(fed), roots=roots)
-        self.program = Pipeline("step", prune, Streams(counter)).run(program)
+        self.program = Pipeline("step", prune, Streams(counter), Decompose(UNKNOWN_OPS)).run(
+            program
+        )
         block = self.program.global_block()
         self.fetch = [
             self.program.constant(v.value) if isinstance(v, Constant) else block.var(v.name)

@@ -12,10 +12,11 @@ from graphopt.errors import ArgumentError, ArgumentTypeError, UninitializedError
 from graphopt.ir.program import Program, Rate
 from graphopt.ir.variable import Variable
 from graphopt.onnxio.files import save_model
+from graphopt.onnxio.interface import complete
 from graphopt.onnxio.read import read
 from graphopt.onnxio.source import open_model
 from graphopt.onnxio.training import state_model, step_model
-from graphopt.onnxio.weights import Trainable
+from graphopt.onnxio.weights import Trainable, state_kinds
 from graphopt.onnxio.weights import choose as choose_trainable
 from graphopt.onnxio.write import inlined
 from graphopt.runtime.compile import Plan
@@ -44,15 +45,19 @@ def save_inference_model(
     plan = _inference_plan(feed_vars, fetch_vars, program)
     lowered = plan.lower()
     model = inlined(lowered.model)
-    _bake(model, _state_values(plan, global_scope(), {}))
-    save_model(_path(path_prefix, ".onnx"), model)
+    complete(model, _variables(feed_vars, "feed_vars"), lowered.fetched)
+    held = [v for v in plan.inputs if v.persistable]
+    state_kinds(model, held)
+    save_model(_path(path_prefix, ".onnx"), model, _state_values(plan, global_scope(), {}))
 
 
 def _inference_plan(feed_vars: OneOrMore, fetch_vars: OneOrMore, program: Program | None) -> Plan:
     feeds, fetches = _variables(feed_vars, "feed_vars"), _variables(fetch_vars, "fetch_vars")
     source = fetches[0].program if program is None else program
     test = source.clone(for_test=True)
-    plan = Plan(test, as_request(test, fetches), [v.name for v in feeds])
+    request = as_request(test, fetches)
+    request.updates = "none"  # a counter, say, is a fixed number in the file
+    plan = Plan(test, request, [v.name for v in feeds])
     _check_feeds(plan, feeds)
     return plan
 
@@ -131,10 +136,10 @@ def save_training_model(
     values = _state_values(plan, global_scope(), source.rates)
     inputs, counters = embed_schedules(plan.program, plan.inputs, source.rates, steps_per_epoch)
     values.update(counters)
-    step = step_model(plan.program, inputs, plan.fetch)
+    step = step_model(plan.program, feeds, inputs, plan.fetch)
     kept = {v.name: values[v.name] for v in inputs if v.persistable}
+    save_model(_path(path_prefix, ".state.onnx"), *state_model(kept, plan.program.opset))
     save_model(_path(path_prefix, ".train.onnx"), step)
-    save_model(_path(path_prefix, ".state.onnx"), state_model(kept, plan.program.opset))
 
 
 def _variables(values: OneOrMore, what: str) -> list[Variable]:
@@ -175,15 +180,6 @@ def _state_values(plan: Plan, scope: Scope, rates: Mapping[str, Rate]) -> dict[s
         held = np.array(scope.var(v.name).get_tensor())
         values[v.name] = held if rate is None else np.array(rate, v.dtype)
     return values
-
-
-def _bake(model: onnx.ModelProto, values: dict[str, np.ndarray]) -> None:
-    """Turn the inputs that have a value into initializers."""
-    inputs = [i for i in model.graph.input if i.name not in values]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
-    for name, value in values.items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
 
 
 def _path(prefix: str | Path, suffix: str) -> Path:

@@ -5,6 +5,7 @@ import pytest
 
 import graphopt as go  # noqa: F401 - registers the ops
 from graphopt.ir.program import Program
+from graphopt.ir.variable import Variable
 
 F = np.float32
 
@@ -12,7 +13,7 @@ F = np.float32
 def inferred(type, shapes, consts=None, results=1, **attrs):
     program = Program()
     block = program.global_block()
-    operands = []
+    operands: list[Variable | None] = []
     for k, shape in enumerate(shapes):
         if shape is None or (consts and k in consts):
             operands.append(None if shape is None else program.constant(np.asarray(consts[k])))

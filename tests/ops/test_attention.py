@@ -1,5 +1,7 @@
 """Options of Attention that its cases leave out."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ CACHED = Draw(
     (2,), lambda *_: np.array([1, 4])
 )  # valid keys: fewer than there are queries, or more
 BLIND = Draw((3, 5), lambda *_: np.array([[True] * 5, [False] * 5, [True, False] * 2 + [True]]))
-GROUPED = {"Q": (2, 6, 3, 4), "K": (2, 2, 5, 4), "V": (2, 2, 5, 3)}
+GROUPED: dict[str, Any] = {"Q": (2, 6, 3, 4), "K": (2, 2, 5, 4), "V": (2, 2, 5, 3)}
 OPTIONS = [
     case(**HEADS, attn_mask=BLIND),
     case(**HEADS, attn_mask=BLIND, attrs={"qk_matmul_output_mode": 3}, results=4),

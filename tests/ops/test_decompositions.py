@@ -18,10 +18,12 @@ ALL = [
 # The reference evaluator is wrong, or slow, or lacks an option: see the op's own tests.
 ON_ONNXRUNTIME = FLOAT32_ONLY - UNKNOWN_TO_ONNXRUNTIME
 
+ROUNDED = {"ai.onnx.preview::FlexAttention"}  # the reference's body has float32 in it
+
 
 @pytest.mark.parametrize(("card", "case", "symbolic"), ALL)
 def test_decomposition_equals_op(card, case, symbolic, rng):
-    dtype = "f4" if card.type in SINGLE else "f8"
+    dtype = "f4" if card.type in {*SINGLE, *ROUNDED} else "f8"
     built = build(card.type, case, rng, symbolic=symbolic, dtype=dtype)
     op = built.program.global_block().ops[-1]
     made = card.results(built.program.recorder(), op)

@@ -1,5 +1,7 @@
 """ai.onnx.ml: options of post_transform, and what has no derivative."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from tests.ops import on_onnxruntime
 from tests.ops.harness import build
 
 COEFFICIENTS = [0.5, -0.3, 0.2, 0.7, 0.1, -0.4]
-LABELS = {"classlabels_ints": [0, 1]}
+LABELS: dict[str, Any] = {"classlabels_ints": [0, 1]}
 TRANSFORMS = ["NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"]
 MODELS = [
     *[

@@ -1,5 +1,7 @@
 """Transforms whose axis and lengths are fed: onnx's type inference knows no rank for some."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from tests.ops import harness, on_onnxruntime
 from tests.ops.harness import build
 from tests.ops.test_gradients import check, objective
 
-FRAMES = {"signal": (2, 9, 1), "frame_step": ints((), 3, low=2)}
+FRAMES: dict[str, Any] = {"signal": (2, 9, 1), "frame_step": ints((), 3, low=2)}
 FED = [
     ("DFT", case(input=(4, 2, 2), axis=ints((), -2, low=-3))),
     ("DFT", case(input=(4, 3, 2, 1), dft_length=ints((), 6, low=5), axis=ints((), 2, low=1))),
