@@ -20,10 +20,11 @@ import numpy as np
 
 from graphopt import errors, nn, onnx, optimizer, regularizer, static, tensor
 from graphopt.ir.arithmetic import register_methods
+from graphopt.ir.seeds import seed
 from graphopt.ir.types import BFLOAT16
+from graphopt.onnx.gradient import grad
 from graphopt.parameters import ParamAttr, create_parameter
 from graphopt.runtime.place import CPUPlace, CUDAPlace
-from graphopt.scoping import seed
 from graphopt.tensor import *  # noqa: F403 - Paddle's tensor functions, listed in tensor.__all__
 from graphopt.tensor.methods import METHODS as _METHODS
 
@@ -62,6 +63,7 @@ __all__ = [
     "float16",
     "float32",
     "float64",
+    "grad",
     "in_dynamic_mode",
     "int8",
     "int16",

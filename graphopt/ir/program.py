@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
-from graphopt.ir import clone, graph, held, text
+from graphopt.ir import clone, graph, held, modes, text
 from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
 from graphopt.ir.schema import OPSET, domain_of
@@ -164,6 +164,25 @@ class Program:
         normalization uses its running statistics and leaves them alone.
         """
         return clone.for_test(self) if for_test else clone.copy(self)
+
+    def train(self) -> None:
+        """Switch the recorded or loaded ops to training, in place; before ``minimize``.
+
+        Dropout drops, anew in every run; BatchNormalization normalizes by the batch and assigns
+        its running statistics. One inside a body stays in test mode, which a warning says.
+
+        Raises:
+            ArgumentError: the Program has gradients, or statistics that are no state.
+        """
+        modes.train(self)
+
+    def eval(self) -> None:
+        """Switch back, in place: what ``clone(for_test=True)`` does to the ops of its copy.
+
+        Raises:
+            ArgumentError: the Program has gradients.
+        """
+        modes.evaluate(self)
 
     def state_dict(self, mode: str = "all", scope: held.Holder | None = None) -> StateDict:
         """The values that the scope holds, by name.

@@ -54,12 +54,17 @@ class GraphoptBackendRep(BackendRep):
 
     def _feeds(self, inputs: Any) -> dict[str, Any]:  # noqa: ANN401
         if isinstance(inputs, Mapping):
-            return dict(inputs)
+            return {name: _array(value) for name, value in inputs.items()}
         listed = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         names = self._found.feed_names
         if len(listed) > len(names):
             raise ArgumentError(f"{len(listed)} inputs are given, the model has {len(names)}")
-        return dict(zip(names, listed, strict=False))
+        return dict(zip(names, map(_array, listed), strict=False))
+
+
+def _array(value: Any) -> Any:  # noqa: ANN401
+    """The array of a TensorProto: onnx's suite has its narrow dtypes so."""
+    return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
 
 
 class GraphoptBackend(Backend):

@@ -20,6 +20,7 @@ from graphopt.ir.tape import Tape
 from graphopt.ir.types import ContainerType, Inferred, TensorType, from_proto, inferred
 from graphopt.ir.variable import Constant, Parameter, Variable
 from graphopt.ir.where import InFile, Where, at
+from graphopt.onnxio import gradient_node
 from graphopt.onnxio.source import Source, subgraphs
 from graphopt.onnxio.weights import (
     CONSTANT,
@@ -129,14 +130,12 @@ class _Reader:
 
     def _assign_state(self, known: Mapping[str, Variable | None]) -> None:
         """Give the state of a training step its next values, after everything has read it."""
-        tape = Tape(self.program.global_block(), role=Role.UPDATE)
+        block = self.program.global_block()
+        tape = Tape(block, role=Role.UPDATE)
+        copied = {id(op.outputs[0]): op.inputs[0] for op in block.ops if op.type == "Identity"}
         for name, following in self.source.state.items():
             state, value = known[name], _defined(known, following, self.source.name)
-            handed = any(
-                op.type == "Identity" and op.inputs == [state] and op.outputs == [value]
-                for op in self.program.global_block().ops
-            )
-            if not handed:
+            if copied.get(id(value)) is not state:  # not one that is only handed through
                 tape.emit("Identity", value, into=[state])
 
     def _initializers(self, graph: onnx.GraphProto, known: dict[str, Variable | None]) -> None:
@@ -217,6 +216,13 @@ class _Reader:
         value = self._constant(node, known)
         if value is not None:
             known[node.output[0]] = self._value(node.output[0], value, node.op_type, inner)
+            return
+        if _type(node) == gradient_node.TYPE:
+            made = gradient_node.differentiate(node, tape, known)
+            for name, grad in zip(node.output, made, strict=False):
+                if name:
+                    own = [self._own_name(name, inner)]
+                    known[name] = tape.emit("Identity", grad, names=own)
             return
         operands = [known[name] for name in node.input]
         self._rank(node, operands)

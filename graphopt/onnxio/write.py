@@ -18,7 +18,7 @@ from graphopt.ir.schema import is_block, make_node
 from graphopt.ir.types import TensorType, to_proto
 from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.functions import DOMAIN, FunctionTable
-from graphopt.onnxio.ort_gaps import own_running_statistics
+from graphopt.onnxio.ort_gaps import batch_normalization, own_running_statistics
 
 IR_VERSION = 10
 NEXT = "@NEXT"
@@ -45,20 +45,23 @@ def lower(
     fetch: Sequence[Variable],
     state: Sequence[Variable] = (),
     shapes: Mapping[str, TensorType] | None = None,
+    device: str = "cpu",
 ) -> Lowered:
     """Write ``program`` with the given graph inputs and outputs.
 
     ``state`` are the persistable variables whose next values are outputs too; fetching one gives
     its value after the run. ``shapes`` overrides the types of inputs, e.g. with concrete dims.
+    ``device`` is where the model is to run, if that needs detours.
     """
-    return _Writer(program).lower(inputs, fetch, state, shapes or {})
+    return _Writer(program, device).lower(inputs, fetch, state, shapes or {})
 
 
 class _Writer:
     """Names every value of every version of a variable, and collects nodes and initializers."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, device: str) -> None:
         self.program = program
+        self.device = device
         self.graph = onnx.GraphProto(name="graphopt")
         self.functions = FunctionTable()
         self.current: dict[int, str] = {}
@@ -95,7 +98,13 @@ class _Writer:
         results = [self._write(v, fed) for v in op.outputs]
         # The reference evaluator keeps what has no name, and hands it to omitted operands.
         results = [r or self._free(f"{len(self.ops)}@UNUSED{k}") for k, r in enumerate(results)]
-        graph.node.extend(own_running_statistics(op, names, results, self.next_names))
+        detour = (
+            batch_normalization(op, names, results, self._free) if self.device == "cuda" else []
+        )
+        if detour:
+            graph.node.extend(detour)
+            return
+        graph.node.extend(own_running_statistics(op, names, results, self.next_names, self._free))
         node = (
             self._standard_node(op, names, results)
             if op.definition.schema is not None
