@@ -64,7 +64,6 @@ class Program:
         self._generated_symbols: set[str] = set()
         self._undo: list[Callable[[], None]] | None = None  # not None inside all_or_nothing
         self.equal_dims: dict[str, Where] = {}  # a fed dim, and the op that makes others equal it
-        self.unifies = True  # whether ops make fed dims equal; those of a file may broadcast
         self.scope = "/"  # see scoping.name_scope
         self._scopes: set[str] = set()
 
@@ -294,7 +293,6 @@ class Program:
         """Go on numbering names and symbols where ``other`` is."""
         self._symbols, self._taken, self.opset = other._symbols, dict(other._taken), other.opset
         self.rates, self.domains = dict(other.rates), dict(other.domains)
-        self.unifies = other.unifies
         self.equal_dims, self._scopes = dict(other.equal_dims), set(other._scopes)
         self._used_symbols = set(other._used_symbols)
         self._generated_symbols = set(other._generated_symbols)

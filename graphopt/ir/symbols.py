@@ -32,7 +32,7 @@ def equal_fed_dims(
     program: Program, type: str, inputs: Sequence[Variable | None]
 ) -> dict[str, str]:
     """Fed dims that the op needs equal: from each symbol to the one that shall stand for it."""
-    if not program.unifies or (type not in BROADCASTING and type not in SAME_BATCH):
+    if type not in BROADCASTING and type not in SAME_BATCH:
         return {}
     shapes = [v.tensor_type.shape or () for v in inputs if v is not None]
     if not any(isinstance(d, str) for shape in shapes for d in shape):

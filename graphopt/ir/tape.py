@@ -32,7 +32,10 @@ Operand: TypeAlias = (
 
 
 class Tape(OnnxOps):
-    """Records ops into ``block``, or, as a scratch tape, into a list of its own."""
+    """Records ops into ``block``, or, as a scratch tape, into a list of its own.
+
+    Without ``unify`` fed dims with two symbols may meet in one op: those of a file may broadcast.
+    """
 
     def __init__(
         self,
@@ -41,11 +44,15 @@ class Tape(OnnxOps):
         role: Role = Role.FORWARD,
         scratch: bool = False,
         made_by: str = "",
+        unify: bool = True,
     ) -> None:
         self.block = block
         self.program = block.program
         self.role = role
         self.made_by = made_by
+        # Whether ops make fed dims equal. Only ops of the global block can rename a symbol
+        # everywhere: other variables are not registered yet.
+        self.unify = unify and not scratch and block.parent is None
         self.scratch: list[Operator] | None = [] if scratch else None
         # Results that ops of the Program get if what is spliced reads them, and how they get them.
         self.deferred: list[tuple[Variable, Callable[[], None]]] = []
@@ -75,9 +82,7 @@ class Tape(OnnxOps):
         definition = op_def(type, self.program.opset_of(type))
         where = here()
         inputs = self._operands(definition, operands, where)
-        # Only here can a symbol be renamed everywhere: other variables are not registered yet.
-        unify = self.scratch is None and self.block.parent is None
-        equal = equal_fed_dims(self.program, definition.type, inputs) if unify else {}
+        equal = equal_fed_dims(self.program, definition.type, inputs) if self.unify else {}
         filled = _filled_attrs(definition, attrs, where)
         n_outputs = len(into or names or ()) or outputs
         types = self._infer(definition, inputs, filled, n_outputs, where, equal)

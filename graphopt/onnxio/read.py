@@ -104,7 +104,6 @@ class _Reader:
         self.source = source
         self.result = ReadModel()
         self.program = self.result.program
-        self.program.unifies = False
         self.program.opset, self.program.domains = source.opset, source.domains
         self.uses = Uses([source.model.graph, *subgraphs(source.model.graph)])
         self.types = _types(source.model)
@@ -195,7 +194,7 @@ class _Reader:
     def _nodes(
         self, graph: onnx.GraphProto, block: Block, known: dict[str, Variable | None]
     ) -> None:
-        tape = Tape(block)
+        tape = Tape(block, unify=False)
         for node in graph.node:
             where = InFile(self.source.name, node.name or node.output[0])
             with at(where):

@@ -7,6 +7,7 @@ import pytest
 from graphopt.errors import ArgumentError
 from graphopt.ir.parse import parse
 from graphopt.ir.program import Program
+from graphopt.ir.seeds import COUNTER
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import BFLOAT16, TensorType, to_onnx_dtype
 from graphopt.nn.functional import dropout
@@ -14,7 +15,7 @@ from graphopt.onnx import to_model
 from graphopt.parameters import create_parameter
 from graphopt.passes.backward import append_backward, gradients
 from graphopt.passes.prune import free_variables
-from graphopt.passes.streams import COUNTER, Streams, advances, below, is_stream
+from graphopt.passes.streams import Streams, advances, below, is_stream
 from graphopt.runtime.compile import Plan
 from graphopt.runtime.executor import Executor
 from graphopt.runtime.request import as_request
