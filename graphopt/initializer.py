@@ -14,10 +14,10 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, DTypeError, ShapeError
 from graphopt.ir.block import Block
+from graphopt.ir.seeds import next_seed
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import BFLOAT16, to_onnx_dtype
 from graphopt.ir.variable import Variable
-from graphopt.scoping import next_seed
 
 GAINS = {
     "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "linear": 1.0, "relu": math.sqrt(2.0),

@@ -1,12 +1,9 @@
-"""WHERE: which Program is being recorded, and the seeds of what is recorded into it."""
+"""WHERE: which Program is being recorded."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.ir.program import Program
@@ -14,7 +11,6 @@ from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 
 _programs: list[tuple[Program, Program]] = [(Program(), Program())]
-_generator: list[np.random.Generator] = [np.random.default_rng()]
 
 
 def default_main_program() -> Program:
@@ -89,29 +85,3 @@ def recorder(*values: object) -> Tape:
                 fix="record both under one program_guard",
             )
     return program.recorder()
-
-
-def seed(value: int) -> None:
-    """Fix the seeds of initializers and random ops that are recorded from now on.
-
-    Raises:
-        ArgumentTypeError: the seed is not an int.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ArgumentTypeError(f"a seed is an int, not {value!r}")
-    _generator[0] = np.random.default_rng(int(value))
-
-
-def next_seed(program: Program, own: int = 0) -> int:
-    """The seed of the next random op: its own, else one fixed by ``program.random_seed``, else any.
-
-    Below 2^24, so that it is exact where ONNX takes seeds as float32. ``random_seed`` gives every
-    op of a Program another one.
-    """
-    if own:
-        return int(own) % 2**24
-    if program.random_seed:
-        position = sum(len(block.ops) for block in program.blocks)
-        first = zlib.crc32(str(program.random_seed).encode())
-        return (first + position * 0x9E3779) % 2**24  # an odd factor: no two positions meet
-    return int(_generator[0].integers(1, 2**24))

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from graphopt import scoping
 from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.initializer import Constant, Normal, TruncatedNormal, XavierUniform
+from graphopt.ir import seeds
 from graphopt.ir.program import Program
+from graphopt.ir.seeds import next_seed
 from graphopt.onnx import to_model
 from graphopt.parameters import create_parameter
 from graphopt.passes.backward import gradients
@@ -14,7 +15,6 @@ from graphopt.scoping import (
     default_main_program,
     default_startup_program,
     name_scope,
-    next_seed,
     program_guard,
     recorder,
 )
@@ -32,7 +32,7 @@ def initialized(random_seed=0, seed=None):
     main, startup = Program(), Program()
     startup.random_seed = random_seed
     if seed is not None:
-        scoping.seed(seed)
+        seeds.seed(seed)
     with program_guard(main, startup):
         create_parameter([50, 40], name="u", attr=XavierUniform())
         create_parameter([50, 40], name="v", attr=XavierUniform())
@@ -94,7 +94,7 @@ def test_a_startup_program_gives_the_same_values_every_time():
 @pytest.mark.parametrize("seed", [1.0, "1", None, True])
 def test_a_seed_is_an_int(seed):
     with pytest.raises(ArgumentTypeError, match="a seed is an int"):
-        scoping.seed(seed)
+        seeds.seed(seed)
     with pytest.raises(ValueError, match="random_seed must be an int"):
         Program().random_seed = seed
 

@@ -60,8 +60,14 @@ def loop_types(inputs: Types, attrs: Mapping[str, Any]) -> list[Inferred]:
     carried = list(inputs[2:])
     if len(results) < len(carried):
         raise ShapeError(f"the body has {len(results)} results for {len(carried)} carried values")
-    final = [merged(a, b) for a, b in zip(carried, results, strict=False) if a is not None]
+    final = [_carried(a, b) for a, b in zip(carried, results, strict=False) if a is not None]
     return final + [_stacked(t, None, 0) for t in results[len(carried) :]]
+
+
+def _carried(start: TensorType, made: TensorType) -> Inferred:
+    """What a Loop gives: the type its body makes, where only one of both is an optional."""
+    kinds = {getattr(t, "kind", "tensor") for t in (start, made)}
+    return merged(start, made) if len(kinds) == 1 else inferred(made)
 
 
 def scan_types(inputs: Types, attrs: Mapping[str, Any]) -> list[Inferred]:

@@ -111,10 +111,25 @@ class Tape(OnnxOps):
         self, value: Operand, definition: OpDef, index: int, dtypes: dict[str, np.dtype]
     ) -> Variable | None:
         if value is None or isinstance(value, Variable):
+            if value is not None and value.block is not self.block:
+                self._check_visible(value)
             return value
         formal = definition.formal_input(index)
         dtype = dtypes.get(formal.type_str) or _literal_dtype(value, formal.dtypes)
         return self.const(value, dtype)
+
+    def _check_visible(self, variable: Variable) -> None:
+        """Raise ArgumentError for what is made inside a body that is not around this block."""
+        block: Block | None = self.block
+        while block is not None and block is not variable.block:
+            block = block.parent
+        if block is None and variable.block.parent is not None:
+            raise ArgumentError(
+                f"{variable.name} is made inside a body of control flow, and used outside of it",
+                operands=[(variable.name, variable.tensor_type)],
+                where=variable.where,
+                fix=f"return {variable.name} from the body, and use what the control flow gives",
+            )
 
     def const(self, value: Operand, dtype: np.dtype | None = None) -> Constant:
         """A constant. Python floats are float32, Python ints int64, unless ``dtype`` says."""

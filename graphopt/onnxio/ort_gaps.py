@@ -69,21 +69,21 @@ def batch_normalization(
     if x is None or not op.attrs["training_mode"] or x.tensor_type.shape is None:
         return []
     types = {slot: to_onnx_dtype(op.operand(slot).dtype) for slot in SLOTS}
-    X, scale, B, *running = operands
+    data, *factors, _, _ = operands
+    running = operands[RUNNING]
     n = _Nodes(free(f"{results[0]}@BATCH"))
     axes = n("Constant", value_ints=[k for k in range(x.ndim) if k != 1])
     column = n("Constant", value_ints=[-1, *[1] * (x.ndim - 2)])  # [c, 1, …]
-    wide = n.cast(X, types["X"], types["input_mean"])
+    wide = n.cast(data, types["X"], types["input_mean"])
     mean = n("ReduceMean", wide, axes)
     centred = n("Sub", wide, mean)
     variance = n("ReduceMean", n("Mul", centred, centred), axes)
     epsilon = n.number(op.attrs["epsilon"], types["input_mean"])
     unit = n("Div", centred, n("Sqrt", n("Add", variance, epsilon)))
-    factors = [
-        n("Reshape", n.cast(name, types["scale"], types["input_mean"]), column)
-        for name in (scale, B)
-    ]
-    y = n("Add", n("Mul", unit, factors[0]), factors[1])
+    scale, shift = (
+        n("Reshape", n.cast(name, types["scale"], types["input_mean"]), column) for name in factors
+    )
+    y = n("Add", n("Mul", unit, scale), shift)
     n("Cast", y, out=results[0], to=types["X"])
     momentum = op.attrs["momentum"]
     kept, new = (n.number(share, types["input_mean"]) for share in (momentum, 1 - momentum))

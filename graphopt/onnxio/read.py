@@ -293,7 +293,8 @@ class _Reader:
             variable.tensor_type = self.program.tensor_type(found)
         elif len(known.shape) == len(found.dims):
             dims = zip(known.shape, found.dims, strict=True)
-            shape = tuple(k if isinstance(k, int) or f is None else f for k, f in dims)
+            # onnx gives some products of open dims as 0
+            shape = tuple(k if isinstance(k, int) or f in (None, 0) else f for k, f in dims)
             variable.tensor_type = TensorType(known.dtype, shape)
         self.program.note_symbols(variable.tensor_type)
 
@@ -354,6 +355,9 @@ def _types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
 
     A name that stands for different types in different bodies is left out.
     """
+    for info in (*model.graph.value_info, *model.graph.output):
+        for dim in info.type.tensor_type.shape.dim:
+            dim.Clear()  # what a file states may be wrong; its ranks rarely are
     inferred = _inferred(model)
     found: dict[str, onnx.TypeProto] = {}
     for graph in (inferred.graph, *subgraphs(inferred.graph)):

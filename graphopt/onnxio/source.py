@@ -186,11 +186,16 @@ def _converted(model: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto
 
 
 def _restore_types(original: onnx.ModelProto, converted: onnx.ModelProto) -> None:
-    """Give what graphs take and return its types again: the converter makes open ranks 0."""
+    """Give what graphs take and return its types again: the converter makes open ranks 0.
+
+    What it says of the values between is dropped for the same reason.
+    """
     declared = {info.name: info.type for info in _interfaces(original)}
     for info in _interfaces(converted):
         if info.name in declared:
             info.type.CopyFrom(declared[info.name])
+    for graph in (converted.graph, *subgraphs(converted.graph)):
+        del graph.value_info[:]
 
 
 def _interfaces(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:

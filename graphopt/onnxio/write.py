@@ -98,11 +98,9 @@ class _Writer:
         results = [self._write(v, fed) for v in op.outputs]
         # The reference evaluator keeps what has no name, and hands it to omitted operands.
         results = [r or self._free(f"{len(self.ops)}@UNUSED{k}") for k, r in enumerate(results)]
-        detour = (
-            batch_normalization(op, names, results, self._free) if self.device == "cuda" else []
-        )
-        if detour:
-            graph.node.extend(detour)
+        if self.device == "cuda" and (nodes := batch_normalization(op, names, results, self._free)):
+            graph.node.extend(nodes)
+            self.ops.update((node.name, op) for node in nodes)
             return
         graph.node.extend(own_running_statistics(op, names, results, self.next_names, self._free))
         node = (

@@ -19,6 +19,7 @@ from graphopt.optimizer.lr import LRScheduler
 from graphopt.optimizer.rate import Rate
 from graphopt.optimizer.state import State, StateTable
 from graphopt.passes.backward import append_backward, check_variable
+from graphopt.passes.untrainable import check_trainable
 from graphopt.regularizer import WeightDecayRegularizer, as_regularizer
 from graphopt.runtime.scope import Scope, global_scope
 from graphopt.scoping import default_startup_program
@@ -125,7 +126,10 @@ class Optimizer:
         variables = program.global_block().vars
         stopped = [variables[n] for n in _named(no_grad_set or ()) if n in variables]
         kept = [program.global_block().var(n) for n in _named(checkpoints or ())]
-        return append_backward(loss, wanted, stopped, kept)
+        found = append_backward(loss, wanted, stopped, kept)
+        if not found:
+            check_trainable(loss)
+        return found
 
     def _chosen(self) -> set[str] | None:
         names = [group.names for group in self._groups]

@@ -104,7 +104,7 @@ class _Backward:
         self.sweep.collected = {id(v): [] for v in inputs if v.persistable}
 
     def run(self, seeds: Sequence[Variable | None]) -> list[Variable | None]:
-        ops = list(self.block.ops)
+        ops = _ops_before(self.block)
         active = active_variables(ops, self.inputs, self.sweep.stop)
         for target, seed in zip(self.targets, seeds, strict=True):
             self.sweep.add(target, self._seed(target, seed))
@@ -194,6 +194,11 @@ class _Backward:
                 below.append(operand.name)
                 here = None if id(operand) in inputs else producers.get(id(operand))
         return [self.targets[0].name, *above, *below]
+
+
+def _ops_before(block: Block) -> list[Operator]:
+    """The block's ops, behind those of the blocks around it: what a target in it depends on."""
+    return [*(_ops_before(block.parent) if block.parent else ()), *block.ops]
 
 
 def _label(op: Operator) -> str:

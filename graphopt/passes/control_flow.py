@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from graphopt.errors import GradientError
 from graphopt.ir import control
 from graphopt.ir.block import Block
 from graphopt.ir.clone import Copies
@@ -63,8 +64,9 @@ def scan_gradient(sweep: Sweep, op: Operator, results: Results, active: set[int]
 def sequence_map_gradient(sweep: Sweep, op: Operator, results: Results, active: set[int]) -> None:
     """The body's gradient at each position; what all positions share gets the sum."""
     g, block = sweep.tape, op.attrs["body"]
+    given = [v for v in original(op).inputs if v is not None]
     operands = [v for v in op.inputs if v is not None]
-    wanted = [k for k, v in enumerate(operands) if id(v) in active]
+    wanted = [k for k, v in enumerate(given) if id(v) in active]
     listed = [k for k in wanted if _is_sequence(operands[k])]
     shared = [k for k in wanted if not _is_sequence(operands[k])]
     captures = _active_captures(op, active)
@@ -81,18 +83,36 @@ def sequence_map_gradient(sweep: Sweep, op: Operator, results: Results, active: 
             g.SequenceInsert(grad, inner.gradient(block.inputs[k]))
             for k, grad in zip(listed, held, strict=False)
         ]
-        reached = [*(block.inputs[k] for k in shared), *captures]
+        found = [*(block.inputs[k] for k in shared), *captures]
         totals = [
             _plus(g, total, inner.gradient(v), v)
-            for v, total in zip(reached, held[len(listed) :], strict=True)
+            for v, total in zip(found, held[len(listed) :], strict=True)
         ]
         return [*lists, *totals], []
 
     start = [empty_sequence(g, operands[k].tensor_type) for k in listed]
     start += [zeros(g, v) for v in sums]
     made = control.loop(g, g.SequenceLength(operands[0]), start, body)
-    for v, grad in zip([operands[k] for k in listed] + sums, made, strict=True):
+    reached = [*(given[k] for k in [*listed, *shared]), *captures]
+    for v, grad in zip(reached, made, strict=True):
         sweep.add(v, as_gradient(grad, v))
+
+
+def original(op: Operator) -> Operator:
+    """The op that a view is a view of: what gradients reach are its operands.
+
+    Raises:
+        GradientError: the op is a replay between checkpoints, which shares its blocks.
+    """
+    op = op.origin or op
+    if op.block is None and any(block.idx >= 0 for block in op.blocks()):
+        raise GradientError(
+            f"{op.type} between two checkpoints cannot be differentiated",
+            operands=[(v.name, v.tensor_type) for v in op.writes() if v.name],
+            where=op.where,
+            fix=f"make the results of this {op.type} checkpoints",
+        )
+    return op
 
 
 def _is_sequence(v: Variable) -> bool:
@@ -185,16 +205,14 @@ class _Backwards:
     ) -> None:
         self.sweep, self.g, self.op, self.way = sweep, sweep.tape, op, way
         self.block = way.block
+        given = original(op).inputs[way.first :]
+        self.given, self.sliced = given[: way.count], given[way.count :]
         padded = [*results, *[None] * (len(self.block.outputs) - way.outputs - len(results))]
         self.finals, self.stacks = padded[: way.count], padded[way.count :]
         self.captures = _active_captures(op, active)
         self.state = captured_state(sweep.tape, op)
-        self.scanned = [
-            k
-            for k, v in enumerate(op.inputs[way.first + way.count :])
-            if v is not None and id(v) in active
-        ]
-        self.live = self._live({k for k, v in enumerate(way.carried()) if id(v) in active})
+        self.scanned = [k for k, v in enumerate(self.sliced) if id(v) in active]
+        self.live = self._live({k for k, v in enumerate(self.given) if id(v) in active})
 
     def _live(self, live: set[int]) -> list[int]:
         """The carried values that depend on something active, in any iteration."""
@@ -213,7 +231,6 @@ class _Backwards:
         if not (self.live or self.scanned or self.captures):
             return
         g, way = self.g, self.way
-        carried = way.carried()
         finals = [self._final(k) for k in self.live]
         sums = [zeros(g, v) for v in self.captures]
         trips = way.trips()
@@ -225,8 +242,9 @@ class _Backwards:
 
         made = control.loop(g, trips, [*finals, *sums], body)
         for k, grad in zip(self.live, made, strict=False):
-            if carried[k].tensor_type.is_float:
-                self.sweep.add(carried[k], as_gradient(grad, carried[k]))
+            start = self.given[k]
+            if start is not None and start.tensor_type.is_float:
+                self.sweep.add(start, as_gradient(grad, start))
         for v, grad in zip(self.captures, made[len(self.live) :], strict=False):
             self.sweep.add(v, as_gradient(grad, v))
         for k, stack in zip(self.scanned, made[len(self.live) + len(self.captures) :], strict=True):
@@ -275,7 +293,9 @@ class _Backwards:
         whole = g.Reshape(stack, dims, allowzero=1)
         if axis:
             whole = g.Transpose(whole, perm=np.argsort(order).tolist())
-        self.sweep.add(x, typed(whole, x))
+        given = self.sliced[k]
+        assert given is not None
+        self.sweep.add(given, typed(whole, x))
 
 
 def _plus(g: Tape, total: Variable, found: Variable, like: Variable) -> Variable:

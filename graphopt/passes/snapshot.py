@@ -21,6 +21,7 @@ class Snapshots:
             for v in op.writes():
                 if v.persistable:
                     self.writers.setdefault(id(v), []).append(k)
+        self.ops = list(block.ops)
         self.copies: dict[tuple[int, int], Operator] = {}
 
     def before(self, op: Operator) -> Operator:
@@ -50,4 +51,4 @@ class Snapshots:
         read = {id(v) for op in users for v in op.reads()}
         used = [(k, op) for (_, k), op in self.copies.items() if id(op.outputs[0]) in read]
         for k, op in sorted(used, key=lambda item: item[0], reverse=True):
-            self.block.insert(k, op)
+            self.block.insert(self.block.ops.index(self.ops[k]), op)

@@ -24,6 +24,7 @@ from graphopt.ir import clone
 from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
+from graphopt.ir.seeds import COUNTER
 from graphopt.ir.tape import Operand, Tape, typed
 from graphopt.ir.types import Shape, TensorType, to_onnx_dtype
 from graphopt.ir.variable import Constant, Variable
@@ -31,7 +32,6 @@ from graphopt.ir.where import UNKNOWN, at
 from graphopt.passes.base import Pass
 from graphopt.passes.prune import assigns_state, free_variables
 
-COUNTER = "random_step"  # the state that counts the runs which drew random numbers
 SINGLE, DOUBLE = np.dtype("f4"), np.dtype("f8")
 WORD, LONG = np.dtype("u4"), np.dtype("u8")
 ULP = 2.0**-32

@@ -8,6 +8,7 @@ import numpy as np
 
 from graphopt.errors import FeedError, MissingFeedError, UninitializedError
 from graphopt.ir.program import Program, Rate
+from graphopt.ir.seeds import COUNTER
 from graphopt.ir.types import fits
 from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
@@ -15,8 +16,9 @@ from graphopt.onnxio.write import Lowered, lower
 from graphopt.passes.base import Pipeline
 from graphopt.passes.decompose import Decompose
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
-from graphopt.passes.streams import COUNTER, Streams, advances, is_stream
+from graphopt.passes.streams import Streams, advances, is_stream
 from graphopt.runtime.explain import explained
+from graphopt.runtime.kernels import without_kernel
 from graphopt.runtime.place import Place
 from graphopt.runtime.request import Request
 from graphopt.runtime.scope import Scope
@@ -66,9 +68,9 @@ class Plan:
             ),
         )
 
-    def lower(self) -> Lowered:
-        """The ONNX model."""
-        return lower(self.program, self.inputs, self.fetch, self.state)
+    def lower(self, device: str = "cpu") -> Lowered:
+        """The ONNX model, as it runs on a device."""
+        return lower(self.program, self.inputs, self.fetch, self.state, device=device)
 
 
 def _roots(
@@ -98,7 +100,7 @@ class CompiledProgram:
     def __init__(self, plan: Plan, place: Place) -> None:
         self.plan = plan
         self.place = place
-        lowered = plan.lower()
+        lowered = plan.lower(place.device)
         self.fetched = lowered.fetched
         self.next_state = lowered.next_state
         self.outputs = tuple(o.name for o in lowered.model.graph.output)
@@ -110,7 +112,8 @@ class CompiledProgram:
         try:
             self.session = Session(lowered.model, place)
         except failures() as error:
-            raise explained(error, self.ops, {}, "loading") from error
+            missing = without_kernel(error, lowered, place)
+            raise missing or explained(error, self.ops, {}, "loading") from error
 
     def run(
         self, feeds: Mapping[str, np.ndarray], scope: Scope, rates: Mapping[str, Rate]

@@ -133,9 +133,16 @@ def find_variable(program: Program, item: Variable | str) -> Variable:
     if isinstance(item, Constant):
         return item
     name = item if isinstance(item, str) else item.name
-    for block in program.blocks:
-        if name in block.vars:
-            return block.vars[name]
+    if name in program.global_block().vars:
+        return program.global_block().vars[name]
+    for v in program.list_vars():
+        if v.name == name:
+            raise UnknownVariableError(
+                f"{name} is made inside a body of control flow, where it cannot be fetched",
+                operands=[(name, v.tensor_type)],
+                where=v.where,
+                fix=f"return {name} from the body, and fetch what the control flow gives",
+            )
     known = [v.name for v in program.list_vars()]
     raise UnknownVariableError(
         f"the Program has no variable {name!r} to fetch",

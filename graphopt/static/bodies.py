@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from graphopt.scoping import default_startup_program
 from graphopt.static.nests import Nest, structure
 
 T = TypeVar("T")
+Function: TypeAlias = Callable[..., Nest]
 
 
 class Widened(BaseException):
@@ -75,7 +76,7 @@ def whole(program: Program, record: Callable[[], T]) -> T:
 def recorded(
     what: str,
     program: Program,
-    function: Callable[..., Nest],
+    function: Function,
     inputs: Sequence[tuple[str, TensorType]] = (),
 ) -> tuple[Block, Nest]:
     """A block with these inputs, and what ``function(*inputs)`` returns inside it."""
@@ -200,3 +201,13 @@ def truth(g: Tape, what: str, value: object) -> Variable:
 def as_operand(g: Tape, value: object, dtype: np.dtype | None = None) -> Variable:
     """A leaf: a Variable as it is, a number as a constant (of a dtype)."""
     return value if isinstance(value, Variable) else g.const(value, dtype)  # type: ignore[arg-type]
+
+
+def listed(made: Variable | tuple[Variable, ...]) -> list[Variable]:
+    """The results of an op, however many."""
+    return [made] if isinstance(made, Variable) else list(made)
+
+
+def wrong_kind(what: str, value: object) -> ArgumentTypeError:
+    """The error for a value that cannot be used."""
+    return ArgumentTypeError(f"{what}, not {value!r}", where=here())

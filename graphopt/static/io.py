@@ -10,6 +10,7 @@ import onnx
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, UninitializedError
 from graphopt.ir.program import Program, Rate
+from graphopt.ir.seeds import COUNTER
 from graphopt.ir.variable import Variable
 from graphopt.onnxio.files import save_model
 from graphopt.onnxio.interface import complete
@@ -168,6 +169,9 @@ def _state_values(plan: Plan, scope: Scope, rates: Mapping[str, Rate]) -> dict[s
     values = {}
     for v in plan.inputs:
         if not v.persistable:
+            continue
+        if scope.values.get(v.name) is None and v.name == COUNTER:
+            values[v.name] = np.zeros((), np.int64)
             continue
         if scope.values.get(v.name) is None:
             raise UninitializedError(

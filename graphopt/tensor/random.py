@@ -12,13 +12,14 @@ from graphopt.initializer import Constant
 from graphopt.ir.operator import Role
 from graphopt.ir.program import Program
 from graphopt.ir.schema import Attr
+from graphopt.ir.seeds import COUNTER, next_seed
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import FLOATS, DTypeLike, TensorType, as_dtype, to_onnx_dtype
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
 from graphopt.parameters import create_state
-from graphopt.passes.streams import COUNTER, advances
-from graphopt.scoping import default_startup_program, next_seed, recorder
+from graphopt.passes.streams import advances
+from graphopt.scoping import default_startup_program, recorder
 from graphopt.tensor.operands import (
     ShapeLike,
     TensorLike,

@@ -1,6 +1,12 @@
 import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
 
 import graphopt as go
+from graphopt.runtime.compile import Plan
+from graphopt.runtime.request import as_request
+from graphopt.runtime.session import failures
 from tests.helpers import held
 
 
@@ -51,3 +57,46 @@ def test_running_statistics_of_a_layer_that_is_used_twice():
     found = model.statistics()
     np.testing.assert_allclose(found[0], mean, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found[1], variance, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [[None, 3], [None, 3, 4, None]])
+def test_batch_normalization_as_it_is_lowered_for_a_gpu(shape):
+    main, startup = go.static.Program(), go.static.Program()
+    with go.static.program_guard(main, startup):
+        x = go.static.data("x", shape)
+        y = go.static.nn.batch_norm(x, momentum=0.7, epsilon=1e-3)
+        loss = go.mean(y * y * y)
+        go.optimizer.SGD(0.1).minimize(loss)
+    plan = Plan(main, as_request(main, [y, loss]), ["x"])
+    data = 3 + 2 * np.random.default_rng(0).normal(size=[d or 5 for d in shape]).astype("f4")
+    state = {v.name: 1 + np.abs(data).mean() * np.ones(v.shape, "f4") for v in plan.state}
+    found = []
+    for device in ("cpu", "cuda"):
+        model = plan.lower(device).model
+        onnx.checker.check_model(model, full_check=True)
+        session = ort.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        others = [i.name for i in session.get_inputs() if i.name not in ("x", *state)]
+        rates = {name: np.array(0.1, "f4") for name in others}
+        found.append(session.run(None, {"x": data, **state, **rates}))
+    assert {"BatchNormalization"} & {n.op_type for n in plan.lower().model.graph.node}
+    assert not {"BatchNormalization"} & {n.op_type for n in plan.lower("cuda").model.graph.node}
+    for cpu, cuda in zip(*found, strict=True):
+        np.testing.assert_allclose(cuda, cpu, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+def test_cuda_has_no_kernel_for_it():
+    """Once this fails, ``batch_normalization`` in ort_gaps.py is no longer needed."""
+    main, startup = go.static.Program(), go.static.Program()
+    with go.static.program_guard(main, startup):
+        x = go.static.data("x", [None, 3, 4, 4])
+        y = go.static.nn.batch_norm(x)
+    model = Plan(main, as_request(main, [y]), ["x"]).lower("cpu").model
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    with pytest.raises(failures()):
+        ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CUDAExecutionProvider"]
+        )

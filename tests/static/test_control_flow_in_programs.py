@@ -7,13 +7,14 @@ import onnxruntime
 import pytest
 
 import graphopt as go
-from graphopt.errors import GradientError, StepError
+from graphopt.errors import ArgumentError, GradientError, StepError, UnknownVariableError
 from graphopt.ir.parse import parse
 from graphopt.ir.verify import verify
 from graphopt.scoping import default_main_program, default_startup_program, program_guard
 from graphopt.static import Executor, Program, Scope, nn, scope_guard
 from tests.tensor.recording import fed
 
+XF = np.linspace(-1, 1, 6).reshape(2, 3).astype("f4")
 X = np.array([[0.3, -0.7, 1.1], [0.9, 0.2, -0.4]])
 
 
@@ -153,6 +154,40 @@ def drop(x):
     return go.nn.functional.dropout(x, 0.4)
 
 
+def test_a_loop_that_starts_with_state_that_is_assigned_behind():
+    """The gradient goes to the state itself, not only to the copy that the loop has read."""
+    w = go.create_parameter([3], name="w", default_initializer=go.nn.initializer.Constant(2.0))
+    x = fed("x", np.ones((2, 3), "f4"))
+    _, y = nn.while_loop(count(2), lambda i, y: (i + 1, y * y), (0, w))
+    _, rows = nn.scan(lambda s, r: (s + r * w, r * s), w, x)
+    loss = y.sum() + rows.sum()
+    go.assign(w * 3.0, output=w)
+    (dw,) = go.static.gradients([loss], [w])
+    with scope_guard(Scope()):
+        Executor().run(default_startup_program())
+        found = Executor().run(feed={"x": np.ones((2, 3), "f4")}, fetch_list=[dw])
+    np.testing.assert_allclose(found[0], 4 * 2.0**3 + 1 + 2)
+
+
+def test_loops_between_checkpoints():
+    x = fed("x", X.astype("f4"))
+    h = nn.fc(x, 3)
+    _, y = nn.while_loop(count(2), lambda i, y: (i + 1, go.tanh(y * h)), (0, h))
+    z = nn.cond(y.sum() > 0, lambda: y * h, lambda: y * 2.0)
+    loss = go.mean(go.square(nn.fc(z, 3)))
+    plain = go.static.append_backward(loss)
+    with pytest.raises(GradientError, match="between two checkpoints"):
+        go.static.append_backward(loss, checkpoints=[z])
+    kept = go.static.append_backward(loss, checkpoints=[y, z])
+    verify(default_main_program())
+    with scope_guard(Scope()):
+        Executor().run(default_startup_program())
+        fetch = [grad for _, grad in [*plain, *kept]]
+        found = Executor().run(feed={"x": X.astype("f4")}, fetch_list=fetch)
+    for a, b in zip(found[: len(plain)], found[len(plain) :], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
 class TestRandom:
     """Functions that are linear in x, element by element: y = x dy/dx if masks are the same."""
 
@@ -229,6 +264,7 @@ class TestRandom:
         x.stop_gradient = False
         _, y = nn.while_loop(count(2), lambda i, y: (i + 1, drop(y)), (0, x * x))
         (first,) = go.static.gradients([y], [x])
+        assert first is not None
         (second,) = go.static.gradients([first], [x])
         with scope_guard(Scope()):
             Executor().run(default_startup_program())
@@ -253,3 +289,38 @@ def run_once(function):
         x, w = fed("x", np.ones((40, 50), "f4")), fed("w", np.full(50, 1.5, "f4"))
         feed = {"x": np.ones((40, 50), "f4"), "w": np.full(50, 1.5, "f4")}
         return Executor().run(feed=feed, fetch_list=[function(x, w)])
+
+
+def test_gradients_recorded_inside_see_what_is_outside():
+    x = fed("x", XF)
+    x.stop_gradient = False
+    y = go.square(x)
+    z = nn.cond(x.sum() < 9, lambda: go.static.gradients([(y * y).sum()], [x])[0], lambda: x)
+    (found,) = Executor().run(feed={"x": XF}, fetch_list=[z])
+    np.testing.assert_allclose(found, 4 * XF**3, rtol=1e-5)
+
+
+def made_inside(x):
+    """A list of one variable, made in a branch."""
+    kept = []
+
+    def doubled():
+        kept.append(x * 2.0)
+        return kept[0]
+
+    nn.cond(x.sum() > 0, doubled, lambda: x)
+    return kept
+
+
+def test_what_is_made_inside_cannot_be_fetched():
+    x = fed("x", XF)
+    kept = made_inside(x)
+    with pytest.raises(UnknownVariableError, match="inside a body"):
+        Executor().run(feed={"x": XF}, fetch_list=kept)
+
+
+def test_what_is_made_inside_cannot_be_used_outside():
+    x = fed("x", XF)
+    kept = made_inside(x)
+    with pytest.raises(ArgumentError, match="used outside of it"):
+        kept[0] + 1.0
