@@ -10,17 +10,26 @@ from graphopt.ir.types import Dim
 DOTS = "..."
 
 
+def sides(equation: str) -> tuple[list[str], str]:
+    """The operands' terms and the result's, which has the letters that occur once by default.
+
+    >>> sides("...ij, jk"), sides("i->")
+    ((['...ij', 'jk'], '...ik'), (['i'], ''))
+    """
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    if not arrow:
+        once = sorted(c for c in left if c not in ",." and left.count(c) == 1)
+        right = DOTS * (DOTS in left) + "".join(once)
+    return left.split(","), right
+
+
 def explicit(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
     """The letters of each operand and of the result.
 
     >>> explicit("...ij, jk", [3, 2])
     (['aij', 'jk'], 'aik')
     """
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    if not arrow:
-        once = sorted(c for c in left if c not in ",." and left.count(c) == 1)
-        right = DOTS * (DOTS in left) + "".join(once)
-    terms = left.split(",")
+    terms, right = sides(equation)
     spread = [rank - len(t) + len(DOTS) for t, rank in zip(terms, ranks, strict=True)]
     unused = letters_besides(equation)
     most = max((n for t, n in zip(terms, spread, strict=True) if DOTS in t), default=0)

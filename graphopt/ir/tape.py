@@ -17,6 +17,7 @@ from graphopt.ir import schema
 from graphopt.ir.literals import as_literal, converted
 from graphopt.ir.onnx_ops import OnnxOps
 from graphopt.ir.operator import Operator, Role
+from graphopt.ir.ranks import settle
 from graphopt.ir.schema import Attr, OpDef, op_def
 from graphopt.ir.symbols import equal_fed_dims, renamed
 from graphopt.ir.types import TensorType, to_onnx_dtype
@@ -84,6 +85,7 @@ class Tape(OnnxOps):
         inputs = self._operands(definition, operands, where)
         equal = equal_fed_dims(self.program, definition.type, inputs) if self.unify else {}
         filled = _filled_attrs(definition, attrs, where)
+        settle(definition.type, inputs, filled, self.program.fresh_symbol)
         n_outputs = len(into or names or ()) or outputs
         types = self._infer(definition, inputs, filled, n_outputs, where, equal)
         for old, new in equal.items():
@@ -293,6 +295,8 @@ class Tape(OnnxOps):
 
     def swap(self, x: Variable) -> Variable:
         """x with its last two dims exchanged."""
+        if x.tensor_type.shape is None:
+            return self.Einsum(x, equation="...ij->...ji")
         n = x.ndim
         return self.Transpose(x, perm=[*range(n - 2), n - 1, n - 2])
 

@@ -17,6 +17,7 @@ from graphopt.ir.types import to_onnx_dtype
 
 LARGEST = 2**31 - 2**20  # bytes: protobuf's limit, and room for what is around the weights
 ALIGNMENT = 4096
+GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # protobuf fields of a model, a graph and a tensor
 SMALL = 1024  # bytes: what never goes into a file of its own
 
 
@@ -56,19 +57,51 @@ def save_model(
 
     What would not fit one protobuf message has its large initializers in ``<file>.data``.
     """
-    held = held or {}
+    held = dict(held or {})
     onnx.checker.check_model(model, full_check=True)
     inputs = [i for i in model.graph.input if i.name not in held]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
-    apart: dict[str, np.ndarray] = {}
-    if model.ByteSize() + sum(v.nbytes for v in held.values()) >= LARGEST:
-        apart = {name: v for name, v in held.items() if v.nbytes > SMALL and v.dtype != object}
-        model.graph.initializer.extend(_write_data(path.with_name(f"{path.name}.data"), apart))
-    model.graph.initializer.extend(
-        onnx.numpy_helper.from_array(v, name) for name, v in held.items() if name not in apart
-    )
-    write_atomically(path, model.SerializeToString())
+    small = {name: v for name, v in held.items() if v.nbytes <= SMALL or v.dtype == object}
+    large = {name: v for name, v in held.items() if name not in small}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(v, n) for n, v in small.items())
+    if model.ByteSize() + sum(v.nbytes for v in large.values()) >= LARGEST:
+        model.graph.initializer.extend(_write_data(path.with_name(f"{path.name}.data"), large))
+        large = {}
+    with atomic_file(path) as file:
+        for part in _message(model, large):
+            file.write(part)
+
+
+def _message(
+    model: onnx.ModelProto, large: Mapping[str, np.ndarray]
+) -> Iterator[bytes | memoryview]:
+    """The bytes of a model with further initializers, which are not copied into a message first."""
+    graph = model.graph.SerializeToString()
+    tensors = []
+    for name, value in large.items():
+        head = onnx.TensorProto(
+            name=name, dims=value.shape, data_type=to_onnx_dtype(value.dtype)
+        ).SerializeToString()
+        raw = _raw(value)
+        head += _field(RAW_DATA, len(raw))
+        tensors.append((_field(INITIALIZER, len(head) + len(raw)) + head, raw))
+    size = len(graph) + sum(len(head) + len(raw) for head, raw in tensors)
+    around = onnx.ModelProto()
+    around.CopyFrom(model)
+    around.ClearField("graph")
+    yield around.SerializeToString() + _field(GRAPH, size) + graph
+    for head, raw in tensors:
+        yield head
+        yield raw
+
+
+def _field(number: int, length: int) -> bytes:
+    """What precedes ``length`` bytes of a protobuf field."""
+    encoded = bytes([number << 3 | 2])
+    while length > 127:
+        encoded, length = encoded + bytes([length & 127 | 128]), length >> 7
+    return encoded + bytes([length])
 
 
 def _write_data(path: Path, held: Mapping[str, np.ndarray]) -> list[onnx.TensorProto]:

@@ -27,7 +27,6 @@ from graphopt.onnxio.weights import (
     STATE,
     TRAINABLE,
     Uses,
-    is_weight,
     kind_of,
     stated_kinds,
 )
@@ -232,7 +231,7 @@ class _Reader:
             for a in node.attribute
         }
         names = [self._own_name(name, inner) if name else "" for name in node.output]
-        tape.role = _role(node)
+        tape.role = _role(node, Role.UPDATE if self.source.state else Role.FORWARD)
         made = tape.emit(_type(node), *operands, names=names, **attrs)
         results = [made] if len(names) == 1 else list(made)
         for name, variable in zip(node.output, results, strict=True):
@@ -265,7 +264,8 @@ class _Reader:
             return None
         fill = next((attr_value(a) for a in node.attribute), np.zeros(1, np.float32))
         value = np.full(shape.value.tolist(), fill.item(), fill.dtype)
-        return value if is_weight(node.output[0], value, self.uses, "ConstantOfShape") else None
+        kind = kind_of(node.output[0], value, self.uses, node.op_type)
+        return None if kind == CONSTANT else value
 
     def _block(
         self,
@@ -306,10 +306,10 @@ def _names(graph: onnx.GraphProto) -> set[str]:
     return made | held | {i.name for i in graph.input}
 
 
-def _role(node: onnx.NodeProto) -> Role:
-    """What a node of a training step is for."""
-    stated = next((p.value for p in node.metadata_props if p.key == ROLE_KEY), Role.FORWARD)
-    return Role(stated) if stated in set(Role) else Role.FORWARD
+def _role(node: onnx.NodeProto, default: Role) -> Role:
+    """What a node of a training step is for: an update, if it was inlined and does not say."""
+    stated = next((p.value for p in node.metadata_props if p.key == ROLE_KEY), default)
+    return Role(stated) if stated in set(Role) else default
 
 
 def _formals(node: onnx.NodeProto, operands: Sequence[Variable | None]) -> list[Inferred]:

@@ -14,7 +14,13 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from graphopt.errors import ArgumentTypeError, FileError
 from graphopt.ir.schema import OPSET
 from graphopt.ir.types import from_onnx_dtype
-from graphopt.onnxio.legacy import scan_without_batch
+from graphopt.onnxio.legacy import (
+    hardmax_of_rows,
+    rename,
+    resize_as_before,
+    resized,
+    scan_without_batch,
+)
 from graphopt.onnxio.training import state_of, state_pairs
 
 ModelLike = str | Path | bytes | onnx.ModelProto
@@ -52,12 +58,13 @@ def open_model(model: ModelLike) -> Source:
     proto, name, base = _parsed(model)
     opset = next((o.version for o in proto.opset_import if _is_standard(o)), OPSET)
     source = Source(proto, name, state=state_pairs(proto), opset=max(opset, OPSET))
+    del proto  # the memory of what is taken out goes with it
     _take_weights(source, base)
     if source.state:
         source.weights.update(_state_values(name, base))
-    proto.ir_version = max(proto.ir_version, READING_IR)
-    if proto.functions:
-        source.model = onnx.inliner.inline_local_functions(proto, convert_version=True)
+    source.model.ir_version = max(source.model.ir_version, READING_IR)
+    if source.model.functions:
+        source.model = onnx.inliner.inline_local_functions(source.model, convert_version=True)
     if opset < OPSET:
         source.model = _converted(source.model, opset, name)
     return source
@@ -71,10 +78,9 @@ def _state_values(name: str, base: Path | None) -> dict[str, np.ndarray]:
             f"{name} is a training step, and the file with its state is not beside it",
             fix="load it by its path, with the .state.onnx file in the same folder",
         )
-    proto, _, folder = _parsed(path)
-    stored = Source(proto, path.name)
-    _take_weights(stored, folder)
-    return state_of(proto, stored.weights)
+    stored = Source(_parsed(path)[0], path.name)
+    _take_weights(stored, base)
+    return state_of(stored.model, stored.weights)
 
 
 def _is_standard(opset: onnx.OperatorSetIdProto) -> bool:
@@ -130,6 +136,8 @@ def _take_weights(source: Source, base: Path | None) -> None:
     saved = [onnx.TensorProto.FromString(t.SerializeToString()) for t in kept]
     del graph.initializer[:]
     graph.initializer.extend(saved)
+    source.model = onnx.ModelProto.FromString(source.model.SerializeToString())
+    graph = source.model.graph
     for inner in subgraphs(graph):
         for tensor in inner.initializer:
             if uses_external_data(tensor):
@@ -172,10 +180,17 @@ def _external(tensor: onnx.TensorProto, base: Path | None, name: str) -> np.ndar
 
 
 def _converted(model: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto:
+    graphs = [model.graph, *subgraphs(model.graph)]
     if opset == 8:
         scan_without_batch(model)
+    if opset < 13:
+        for graph in graphs:
+            hardmax_of_rows(graph)
+    results = [resized(graph) for graph in graphs]
     try:
         converted = onnx.version_converter.convert_version(model, OPSET)
+        if opset < 11 and any(results):
+            _restore_resizes(converted, results)
     except Exception as error:
         raise FileError(
             f"{name} cannot be converted from opset {opset} to {OPSET}: {error}",
@@ -183,6 +198,15 @@ def _converted(model: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto
         ) from error
     _restore_types(model, converted)
     return converted
+
+
+def _restore_resizes(converted: onnx.ModelProto, results: list[list[str]]) -> None:
+    graphs = [converted.graph, *subgraphs(converted.graph)]
+    names: dict[str, str] = {}
+    for graph, own in zip(graphs, results, strict=True):
+        names.update(resize_as_before(graph, own))
+    for graph in graphs:
+        rename(graph, names)
 
 
 def _restore_types(original: onnx.ModelProto, converted: onnx.ModelProto) -> None:

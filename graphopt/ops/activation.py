@@ -108,9 +108,15 @@ def sigmoid(g: Tape, op: Operator, dY: Variable) -> Grads:
 
 @gradient("Softmax", cases=AXES)
 def softmax(g: Tape, op: Operator, dY: Variable) -> Grads:
-    """Y = exp X / sum exp X along an axis        X: [*n]."""
-    Y = result_of(op)
-    mean = g.ReduceSum(g.Mul(dY, Y), [op.attrs["axis"]], keepdims=1)
+    """Y = exp X / sum exp X along an axis        X: [*n].
+
+    Of -inf alone, as a fully masked row of attention is, Y is NaN. Who puts something else in its
+    place (so dY is 0 there) gets 0, not 0 NaN.
+    """
+    Y, axis = result_of(op), op.attrs["axis"]
+    empty = g.IsNaN(g.Slice(Y, [0], [1], [axis]))  # [*m, 1]
+    Y = g.Where(empty, 0.0, Y)
+    mean = g.ReduceSum(g.Mul(dY, Y), [axis], keepdims=1)
     return {"input": g.Mul(Y, g.Sub(dY, mean))}
 
 

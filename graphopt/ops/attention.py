@@ -115,8 +115,7 @@ def _with_past(g: Tape, op: Operator, name: str, past: str) -> Variable:
 
 
 def _dim(x: Variable, axis: int) -> Dim:
-    assert x.tensor_type.shape is not None
-    return x.tensor_type.shape[axis]
+    return (x.tensor_type.shape or ())[axis % x.ndim]
 
 
 def _scale(g: Tape, op: Operator, Q: Variable) -> Variable:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphopt.ir.equation import broadcast, explicit, letters_besides
+from graphopt.ir.equation import DOTS, broadcast, explicit, letters_besides, sides
 from graphopt.ir.operator import Operator
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import Dim, Inferred, TensorType
 from graphopt.ir.variable import Variable
 from graphopt.ops.cases import case, fixed
-from graphopt.ops.registry import Grads, gradient
+from graphopt.ops.registry import Grads, gradient, unranked
 
 Term = tuple[Variable, str]  # an operand and a letter for each of its dims
 
@@ -38,6 +38,8 @@ def einsum(g: Tape, op: Operator, dY: Variable) -> Grads:
     Inputs, Y: [one dim per letter]. The gradient of an operand is the same with dY in its place.
     """
     operands = list(op.reads())
+    if any(v.tensor_type.shape is None for v in operands):
+        return {"Inputs": _of_open_ranks(g, op, operands, dY)}
     letters, result = explicit(op.attrs["equation"], [v.ndim for v in operands])
     terms = list(zip(operands, letters, strict=True))
     return {
@@ -46,6 +48,23 @@ def einsum(g: Tape, op: Operator, dY: Variable) -> Grads:
             for k, term in enumerate(terms)
         ]
     }
+
+
+def _of_open_ranks(
+    g: Tape, op: Operator, operands: Sequence[Variable], dY: Variable
+) -> list[Variable | None]:
+    """The same with the equation's dots, where the others have every letter of an operand."""
+    letters, result = sides(op.attrs["equation"])
+    terms = list(zip(operands, letters, strict=True))
+    found: list[Variable | None] = []
+    for k, left in enumerate(letters):
+        others = [(dY, result), *terms[:k], *terms[k + 1 :]]
+        named = left.replace(DOTS, ".")
+        if len(set(named)) < len(named) or not set(named) <= set("".join(t for _, t in others)):
+            raise unranked(op)
+        equation = ",".join(t for _, t in others) + "->" + left
+        found.append(g.Einsum(*[v for v, _ in others], equation=equation))
+    return found
 
 
 def _without(g: Tape, term: Term, others: list[Term]) -> Variable:

@@ -33,8 +33,10 @@ def gather(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = X at indices along an axis        X: [*m, n, *s]   indices: [*q]   Y: [*m, *q, *s]."""
     X, indices, axis = op.operand("data"), op.operand("indices"), op.attrs["axis"]
     rows = g.Unsqueeze(g.cast(indices, I64), [-1])  # [*q, 1]
-    if axis == 0 or axis == -X.ndim:
+    if axis == 0 or axis == -(X.tensor_type.rank or 0):
         return {"data": typed(g.ScatterND(g.zeros_like(X), rows, dY, reduction="add"), X)}
+    if X.tensor_type.shape is None or indices.tensor_type.shape is None:
+        return {"data": put_back(g, X, dY, None, lambda p: g.Gather(p, indices, axis=axis), "add")}
     axis, q = axis % X.ndim, indices.ndim
     # Two transposes cost less than an index per element.
     order = [axis, *(k for k in range(X.ndim) if k != axis)]

@@ -59,9 +59,10 @@ def gemm(g: Tape, op: Operator, dY: Variable) -> Grads:
 def matmul(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = A B        A: [*n, i, k]   B: [*n, k, j]   Y: [*n, i, j]; a vector has no i, or no j."""
     A, B = op.operand("A"), op.operand("B")
-    if B.ndim == 2 and A.ndim >= 2:
+    a, b = A.tensor_type.rank, B.tensor_type.rank  # None, which is not known, is taken for matrices
+    if b == 2 and a != 1:
         return _times_matrix(g, A, B, dY)
-    row, column = A.ndim == 1, B.ndim == 1
+    row, column = a == 1, b == 1
     A2 = g.Unsqueeze(A, [0]) if row else A  # [*n, i, k]
     B2 = g.Unsqueeze(B, [1]) if column else B  # [*n, k, j]
     if column:
@@ -107,4 +108,4 @@ def _times_matrix(g: Tape, A: Variable, B: Variable, dY: Variable) -> Grads:
 
 def _as_matrix(g: Tape, x: Variable) -> Variable:
     """All dims but the last as one."""
-    return x if x.ndim == 2 else g.Flatten(x, axis=-1)
+    return x if x.tensor_type.rank == 2 else g.Flatten(x, axis=-1)

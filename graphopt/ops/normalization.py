@@ -37,8 +37,9 @@ def inverse_std(g: Tape, centred: Variable, axes: Sequence[int], epsilon: float)
 
 def count(g: Tape, X: Variable, reduced: Variable, axes: Sequence[int]) -> Variable:
     """How many elements of X go into one of ``reduced``, in X's dtype: []."""
-    dims = [(X.tensor_type.shape or ())[axis] for axis in axes]
-    if all(isinstance(d, int) for d in dims):
+    shape = X.tensor_type.shape
+    dims = None if shape is None else [shape[axis] for axis in axes]
+    if dims is not None and all(isinstance(d, int) for d in dims):
         return g.full(math.prod(int(d) for d in dims), X)
     return g.cast(g.Div(g.size_of(X), g.size_of(reduced)), X.dtype)
 
@@ -46,6 +47,18 @@ def count(g: Tape, X: Variable, reduced: Variable, axes: Sequence[int]) -> Varia
 def along_channels(g: Tape, v: Variable, X: Variable) -> Variable:
     """v [c] shaped to broadcast against X [n, c, *i]: [c, *1]."""
     return g.Unsqueeze(v, [*range(1, X.ndim - 1)]) if X.ndim > 2 else v
+
+
+def axes_from(axis: int, X: Variable) -> list[int]:
+    """The axes of X from one on, counted from the end where the rank is not known."""
+    if X.tensor_type.shape is None and axis < 0:
+        return [*range(axis, 0)]
+    return [*range(axis % X.ndim, X.ndim)]
+
+
+def _ranked(g: Tape, X: Variable) -> Variable:
+    """X, as [n, c, i] where its rank is not known."""
+    return g.reshape(X, 0, 0, -1) if X.tensor_type.shape is None else X
 
 
 def total(g: Tape, *parts: Variable | None) -> Variable | None:
@@ -77,7 +90,7 @@ def batch_normalization(
     if op.attrs["training_mode"]:
         return _batch_norm_training(g, op, dY, d_running_mean, d_running_var)
     assert dY is not None
-    X, scale = op.operand("X"), op.operand("scale")
+    X, scale, dY = _ranked(g, op.operand("X")), op.operand("scale"), _ranked(g, dY)
     rstd = g.Reciprocal(g.Sqrt(g.Add(op.operand("input_var"), op.attrs["epsilon"])))  # [c]
     slope = g.Mul(scale, rstd)
     axes = [0, *range(2, X.ndim)]
@@ -85,7 +98,7 @@ def batch_normalization(
     dB = g.ReduceSum(dY, axes, keepdims=0)
     dscale = g.Mul(g.ReduceSum(g.Mul(dY, centred), axes, keepdims=0), rstd)
     return {
-        "X": typed(g.Mul(dY, along_channels(g, slope, X)), X),
+        "X": g.reshape_like(typed(g.Mul(dY, along_channels(g, slope, X)), X), op.operand("X")),
         "scale": dscale,
         "B": dB,
         "input_mean": g.Neg(g.Mul(dB, slope)),
@@ -96,7 +109,7 @@ def batch_normalization(
 def _batch_norm_training(
     g: Tape, op: Operator, dY: Grad, d_running_mean: Grad, d_running_var: Grad
 ) -> Grads:
-    X, scale, keep = op.operand("X"), op.operand("scale"), op.attrs["momentum"]
+    X, scale, keep = _ranked(g, op.operand("X")), op.operand("scale"), op.attrs["momentum"]
     axes = [0, *range(2, X.ndim)]
     mean = g.ReduceMean(X, axes, keepdims=0)  # [c]
     centred = g.Sub(X, along_channels(g, mean, X))
@@ -109,6 +122,7 @@ def _batch_norm_training(
     factors: list[Grad] = []
     shifts: list[Grad] = []
     if dY is not None:
+        dY = _ranked(g, dY)
         dB = g.ReduceSum(dY, axes, keepdims=0)
         dscale = g.Mul(g.ReduceSum(g.Mul(dY, centred), axes, keepdims=0), rstd)
         main = g.Mul(dY, along_channels(g, slope, X))
@@ -129,7 +143,7 @@ def _batch_norm_training(
     if factor is None and dX is not None:
         dX = g.expand_like(dX, X)
     return {
-        "X": None if dX is None else typed(dX, X),
+        "X": None if dX is None else g.reshape_like(typed(dX, X), op.operand("X")),
         "scale": dscale,
         "B": dB,
         "input_mean": None if d_running_mean is None else g.Mul(d_running_mean, keep),
@@ -183,7 +197,8 @@ def _dropped(g: Tape, op: Operator, x: Variable, scale: Variable, asleep: float 
 def group_normalization(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = scale norm(X) + bias, over each group of channels        X: [n, c, *i]   scale: [c]."""
     X, scale, groups = op.operand("X"), op.operand("scale"), op.attrs["num_groups"]
-    size = g.dims(X.shape[1] // groups) if X.shape[1] > 0 else g.Div(g.dim_of(scale, 0), groups)
+    channels = scale.shape[0]
+    size = g.dims(channels // groups) if channels > 0 else g.Div(g.dim_of(scale, 0), groups)
     grouped = g.reshape(X, 0, groups, size, -1)  # [n, groups, c / groups, i]
     dX, dscale, dbias = _per_group(g, grouped, dY, g.reshape(scale, groups, -1, 1), op)
     return {
@@ -241,7 +256,7 @@ def _per_group(
 def layer_normalization(g: Tape, op: Operator, dY: Grad, dMean: Grad, dInvStdDev: Grad) -> Grads:
     """Y = Scale norm(X) + B, over the dims from axis on        X, Y: [*n, *m]   Scale, B: [*m]."""
     X, Scale = op.operand("X"), op.operand("Scale")
-    axes = [*range(op.attrs["axis"] % X.ndim, X.ndim)]
+    axes = axes_from(op.attrs["axis"], X)
     mean, rstd = _layer_statistics(g, op, X, axes)  # [*n, *1]
     norm = g.Mul(g.Sub(X, mean), rstd)
     parts: list[Grad] = []

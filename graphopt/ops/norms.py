@@ -10,31 +10,10 @@ from graphopt.ir.operator import Operator
 from graphopt.ir.tape import Tape, typed
 from graphopt.ir.variable import Variable
 from graphopt.ops.cases import case, fixed, positive
-from graphopt.ops.normalization import inverse_std
+from graphopt.ops.normalization import axes_from, inverse_std
 from graphopt.ops.registry import Grads, decomposition, gradient
 
 I64_MAX = np.iinfo(np.int64).max
-
-
-@decomposition(
-    "GlobalLpPool",
-    cases=[
-        case(X=(2, 3, 4)),
-        case(X=(2, 2, 2, 3), attrs={"p": 1}),
-        case(X=(2, 3, 4), attrs={"p": 3}),
-    ],
-)
-def global_lp_pool(g: Tape, op: Operator) -> Variable:
-    """Y = (sum of |X|^p over the spatial dims)^(1/p)   X: [n, c, *i]   Y: [n, c, *1]."""
-    X, p = op.operand("X"), op.attrs["p"]
-    axes = [*range(2, X.ndim)]
-    if p == 1:
-        return g.ReduceL1(X, axes, keepdims=1)
-    if p == 2:
-        return g.ReduceL2(X, axes, keepdims=1)
-    total = g.ReduceSum(g.Pow(g.Abs(X), g.full(p, X)), axes, keepdims=1)
-    is_zero = g.Equal(total, 0.0)
-    return g.Where(is_zero, 0.0, g.Pow(g.Where(is_zero, 1.0, total), g.full(1 / p, X)))
 
 
 @gradient(
@@ -58,8 +37,8 @@ def lp_normalization(g: Tape, op: Operator, dY: Variable) -> Grads:
 
 @decomposition(
     "LRN",
-    # As many images as channels, and alpha / size exact in float32: the reference evaluator mistakes
-    # one for the other, and rounds.
+    # As many images as channels, and alpha / size exact in float32: the reference evaluator
+    # mistakes one for the other, and rounds.
     cases=[
         case(X=(4, 4, 2, 1), attrs={"size": 3, "alpha": 0.75, "beta": 0.625, "bias": 1.5}),
         case(X=(3, 3, 1, 2), attrs={"size": 7, "alpha": 0.875}),
@@ -68,9 +47,7 @@ def lp_normalization(g: Tape, op: Operator, dY: Variable) -> Grads:
 def lrn(g: Tape, op: Operator) -> Variable:
     """Y = X / (bias + alpha / size sum of X^2 over channels nearby)^beta        X: [n, c, *i]."""
     X, size, alpha = op.operand("X"), op.attrs["size"], op.attrs["alpha"]
-    none = [0] * (X.ndim - 2)
-    pads = [0, (size - 1) // 2, *none, 0, size // 2, *none]
-    squares = g.Pad(g.Mul(X, X), pads)  # [n, c + size - 1, *i]
+    squares = g.Pad(g.Mul(X, X), [(size - 1) // 2, size // 2], None, [1])  # [n, c + size - 1, *i]
     ends = [[k - size + 1] if k < size - 1 else [I64_MAX] for k in range(size)]
     around = g.Sum(*[g.Slice(squares, [k], end, [1]) for k, end in enumerate(ends)])
     scale = g.Add(g.Mul(typed(around, X), alpha / size), op.attrs["bias"])
@@ -93,7 +70,7 @@ def rms_normalization(g: Tape, op: Operator, dY: Variable) -> Grads:
     X, scale = op.operand("X"), op.operand("scale")
     wide = X.dtype if X.dtype.itemsize >= 4 else np.dtype("f4")
     x, weight, dy = (g.cast(v, wide) for v in (X, scale, dY))
-    axes = [*range(op.attrs["axis"] % X.ndim, X.ndim)]
+    axes = axes_from(op.attrs["axis"], X)
     rstd = inverse_std(g, x, axes, op.attrs["epsilon"])  # [*n, *1]
     norm, dnorm = g.Mul(x, rstd), g.Mul(dy, weight)
     along = g.Mul(norm, g.ReduceMean(g.Mul(norm, dnorm), axes, keepdims=1))

@@ -48,19 +48,21 @@ def average_pool(g: Tape, op: Operator, dY: Variable) -> Grads:
 def global_average_pool(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = mean of X over the spatial dims        X: [n, c, *i]   Y: [n, c, 1..]."""
     X = op.operand("X")
-    share = g.Div(dY, count(g, X, dY, range(2, X.ndim)))
+    share = g.Div(dY, count(g, X, dY, range(2, X.tensor_type.rank or 2)))
     return {"X": g.expand_like(share, X)}
 
 
 @decomposition("GlobalLpPool", cases=[*GLOBALS, case(X=(2, 1, 5), attrs={"p": 3})])
 def global_lp_pool(g: Tape, op: Operator) -> Variable:
     """Y = (sum of |X|^p over the spatial dims)^(1/p)        X: [n, c, *i]   Y: [n, c, 1..]."""
-    X, p = op.operand("X"), op.attrs["p"]
-    axes = [*range(2, X.ndim)]
+    X, Y, p = g.reshape(op.operand("X"), 0, 0, -1), op.outputs[0], op.attrs["p"]
+    assert Y is not None
     if p <= 2:
-        return (g.ReduceL1 if p == 1 else g.ReduceL2)(X, axes, keepdims=1)
-    total = g.ReduceSum(g.Pow(g.Abs(X), g.full(p, X)), axes, keepdims=1)
-    return g.Pow(total, g.full(1 / p, X))
+        return g.reshape_like((g.ReduceL1 if p == 1 else g.ReduceL2)(X, [2], keepdims=0), Y)
+    total = g.ReduceSum(g.Pow(g.Abs(X), g.full(p, X)), [2], keepdims=0)  # [n, c]
+    is_zero = g.Equal(total, 0.0)
+    root = g.Pow(g.Where(is_zero, 1.0, total), g.full(1 / p, X))
+    return g.reshape_like(g.Where(is_zero, 0.0, root), Y)
 
 
 @gradient("GlobalMaxPool", cases=GLOBALS)

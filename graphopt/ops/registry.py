@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from graphopt.errors import VerifyError
+from graphopt.errors import GradientError, VerifyError
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.program import Program
 from graphopt.ir.schema import Attr, AttrDef, Formal, OpDef, op_def, register_composite
@@ -141,6 +141,17 @@ def zero_gradient(reason: str, *types: str) -> None:
     for type in types:
         op_def(type)
         ZERO[type] = reason
+
+
+def unranked(op: Operator) -> GradientError:
+    """What a rule raises that has to know how many dims an operand has."""
+    values = [*op.reads(), *op.writes()]
+    return GradientError(
+        f"the gradient of {op.type} needs operands of known rank",
+        operands=[(v.name, v.tensor_type) for v in values if v.tensor_type.shape is None],
+        where=op.where,
+        fix="give them a shape, by a Reshape to dims of which one may be -1",
+    )
 
 
 Body: TypeAlias = Callable[..., Updates]

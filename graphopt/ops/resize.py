@@ -11,12 +11,14 @@ from graphopt.ir.operator import Operator
 from graphopt.ir.schema import Attr
 from graphopt.ir.tape import Tape, typed
 from graphopt.ir.variable import Constant, Variable
-from graphopt.ops.cases import Case, case, i64
+from graphopt.ops.cases import Case, Draw, case, i64
 from graphopt.ops.movement import given
+from graphopt.ops.positions import up_to
 from graphopt.ops.registry import decomposition
 
 OUTSIDE = "extrapolation_value"
 INT32, FLOAT32 = np.dtype("i4"), np.dtype("f4")
+REGION = Draw((4,), lambda *_: np.array([-0.1, 0.2, 0.8, 0.9]), symbolic=False)
 LONG = 1024  # up to this length a product with a matrix is faster than an index per element
 
 
@@ -39,11 +41,11 @@ def _resized(mode: str, *sizes: int, **attrs: Attr) -> Case:
         _resized("cubic", 6, 4, exclude_outside=1, cubic_coeff_a=-0.5),
         _resized("linear", 6, 3, coordinate_transformation_mode="align_corners"),
         case(X=(1, 1, 4, 5), sizes=given(1, 1, 6, 3), attrs={"mode": "linear"}),
-        case(X=(1, 1, 4, 5), roi=np.array([-0.1, 0.2, 0.8, 0.9]), sizes=i64(3, 4),
+        case(X=(1, 1, 4, 5), roi=REGION, sizes=i64(3, 4),
              attrs={"mode": "linear", "axes": [2, 3], OUTSIDE: 0.3,
                     "coordinate_transformation_mode": "tf_crop_and_resize"}),
     ],
-    nondiff=["roi", "scales", "sizes"],
+    nondiff=["scales", "sizes"],
 )  # fmt: skip
 def resize(g: Tape, op: Operator) -> Variable:
     """Y = X times a matrix [nk, mk] along each axis k        X: [*n]   Y: [*m]."""
@@ -51,7 +53,7 @@ def resize(g: Tape, op: Operator) -> Variable:
     assert Y is not None
     if X.stop_gradient and not X.is_data:
         raise GradientError(
-            "Resize has no gradient for roi and scales",
+            "Resize has a gradient for roi where it crops and is linear, and none for scales",
             operands=[(v.name, v.tensor_type) for v in op.reads()],
             where=op.where,
             fix="set stop_gradient=True on roi and scales",
@@ -98,14 +100,42 @@ def _along(g: Tape, op: Operator, x: Variable, number: int, axis: int) -> Variab
         positions = g.cast(g.Range(0, g.Squeeze(n, [0]), 1), INT32)
         found = _interpolated(g, op, g.Unsqueeze(positions, [0]), number)  # [1, m]
         return g.Gather(x, g.Squeeze(found, [0]), axis=axis)
-    eye = g.EyeLike(g.Expand(g.full(0.0, x), g.dims(n, n)))
-    eye.stop_gradient = True
-    matrix = _interpolated(g, op, eye, number)  # [n, m]
+    matrix = _cropping(g, op, number, axis) if _crops_simply(op) else _matrix(g, op, x, number, n)
     if axis == x.ndim - 1:
         return g.MatMul(x, matrix)
     columns = g.reshape(x, *[0] * (axis + 1), -1)  # [*a, n, b1 b2 ..]
     rows = g.MatMul(g.swap(matrix), columns)  # [*a, m, b1 b2 ..]
     return g.reshape(rows, *[0] * (axis + 1), *[g.dim_of(x, k) for k in range(axis + 1, x.ndim)])
+
+
+def _matrix(g: Tape, op: Operator, x: Variable, number: int, n: Variable) -> Variable:
+    """What an axis of x, of length n, is multiplied by: [n, m]."""
+    eye = g.EyeLike(g.Expand(g.full(0.0, x), g.dims(n, n)))
+    eye.stop_gradient = True
+    return _interpolated(g, op, eye, number)
+
+
+def _crops_simply(op: Operator) -> bool:
+    """Whether an axis is cropped, to a size that is given, by simple functions of the region."""
+    sized = op.maybe("sizes") is not None and not _keeps_aspect(op)
+    return _crops(op) and sized and op.attrs["mode"] == "linear" and not op.attrs["antialias"]
+
+
+def _cropping(g: Tape, op: Operator, number: int, axis: int) -> Variable:
+    """The weight max(0, 1 - |x - j|) of each element j for each position x inside X: [n, m].
+
+    x goes from start (n - 1) to end (n - 1) in m equal steps; one element is taken in the middle.
+    """
+    X, Y, roi, count = op.operand("X"), op.outputs[0], op.operand("roi"), len(_axes(op))
+    assert Y is not None
+    start, end = (g.cast(g.Gather(roi, i64(k)), X.dtype) for k in (number, count + number))  # [1]
+    j, i = (g.cast(up_to(g, g.dim_of(v, axis)), X.dtype) for v in (X, Y))
+    last, steps = (g.cast(g.Sub(g.dim_of(v, axis), 1), X.dtype) for v in (X, Y))
+    along = g.Where(g.Equal(steps, 0.0), 0.5, g.Div(i, g.Max(steps, 1.0)))  # [m]
+    x = g.Mul(g.Add(start, g.Mul(along, g.Sub(end, start))), last)
+    weights = g.Max(g.Sub(1.0, g.Abs(g.Sub(x, g.Unsqueeze(j, [1])))), 0.0)
+    inside = g.And(g.GreaterOrEqual(x, 0.0), g.LessOrEqual(x, last))
+    return g.Where(inside, weights, 0.0)
 
 
 def _interpolated(g: Tape, op: Operator, rows: Variable, number: int) -> Variable:

@@ -157,12 +157,23 @@ def _reduced(g: Tape, op: Operator, dY: Variable, place: Place, pick: Pick) -> G
 def _stays(g: Tape, op: Operator) -> Variable:
     """Whether what a ScatterND puts at each index tuple is still there at the end: [*q, *1]."""
     X, U, indices = op.operand("data"), op.operand("updates"), op.operand("indices")
+    if U.tensor_type.shape is None or indices.tensor_type.shape is None:
+        return _stays_by_element(g, X, U, indices)
     q = indices.ndim - 1
     shape = dims(g, indices, range(q))
     numbers = g.Reshape(up_to(g, g.Reshape(g.ReduceProd(shape), [1])), shape, allowzero=1)
     grid = g.Slice(g.Shape(X), [0], g.Shape(indices, start=q))  # the dims n
     winner = g.GatherND(g.ScatterND(g.Expand(0, grid), indices, numbers), indices)
     return g.Unsqueeze(g.Equal(typed(winner, numbers), numbers), [*range(q, U.ndim)])
+
+
+def _stays_by_element(g: Tape, X: Variable, U: Variable, indices: Variable) -> Variable:
+    """The same, for every element of U: ranks do not matter."""
+    count = g.Reshape(g.Size(U), [1])
+    numbers = g.Reshape(up_to(g, count), g.Shape(U), allowzero=1)
+    winner = g.GatherND(g.ScatterND(g.Expand(0, g.Shape(X)), indices, numbers), indices)
+    stays: Variable = g.Equal(winner, numbers)
+    return stays
 
 
 def _is_unique(indices: Variable) -> bool:

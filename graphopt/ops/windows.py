@@ -12,6 +12,7 @@ from graphopt.ir.operator import Operator
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import Dim, TensorType
 from graphopt.ir.variable import Variable
+from graphopt.ops.registry import unranked
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def windows(
     ``auto`` stands in for the op's auto_pad.
     """
     rank = len(kernel)
-    assert big.tensor_type.shape is not None
-    assert small.tensor_type.shape is not None
+    if big.tensor_type.shape is None or small.tensor_type.shape is None:
+        raise unranked(op)
     strides, dilations = ints(op, "strides", [1] * rank), ints(op, "dilations", [1] * rank)
     auto = auto or op.attrs.get("auto_pad", "NOTSET")
     pads = ints(op, "pads", [0] * 2 * rank) if auto == "NOTSET" else [0] * 2 * rank

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from graphopt.errors import GradientError
+from graphopt.errors import ArgumentTypeError, GradientError
 from graphopt.ir.function_body import expand, has_body
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import ContainerType
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import at
-from graphopt.ops.registry import CARDS, DECOMPOSITIONS, ZERO
+from graphopt.ops.registry import CARDS, DECOMPOSITIONS, ZERO, unranked
 from graphopt.ops.sequence import add_sequences
 from graphopt.passes.broadcast import sum_to
 
@@ -103,6 +103,10 @@ class Sweep:
                 self._by_parts(op, view, results, active)
         except GradientError as error:
             self.refusals.append(Refusal(op, error))
+        except ArgumentTypeError:  # a rule asked for a rank
+            if all(v.tensor_type.shape is not None for v in (*op.reads(), *op.writes())):
+                raise
+            self.refusals.append(Refusal(op, unranked(op)))
 
     def _by_rule(self, op: Operator, view: Operator, results: Results, active: set[int]) -> None:
         grads = CARDS[op.type].gradients(self.tape, view, results)

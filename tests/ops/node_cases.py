@@ -1,9 +1,8 @@
 """ONNX's own node cases as models to differentiate, in float32 and in float64."""
 
 import functools
-import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,18 +10,17 @@ import numpy as np
 import onnx
 import onnx.reference
 import onnxruntime
+from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
-import graphopt as go
-from graphopt.ir.types import FLOATS, ContainerType
-from graphopt.ir.variable import Variable
+from graphopt.ir.types import FLOATS
 from tests.ops.wide import kept_names, widened
 
 Value: TypeAlias = Any  # an array, or a list of values
 Values: TypeAlias = dict[str, Value]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NodeCase:
     """A model, what it is fed, and what it gives."""
 
@@ -44,27 +42,23 @@ class NodeCase:
         return NodeCase(self.name, widened(self.model), feeds, self.expected)
 
     def baked(self) -> "NodeCase":
-        """The case with what is no float as initializers."""
-        model = onnx.ModelProto()
+        """The case with initializers for the inputs that are no floats."""
+        model, smooth = onnx.ModelProto(), self.smooth
         model.CopyFrom(self.model)
-        smooth = self.smooth
-        constants = {
-            name: value
-            for name, value in self.feeds.items()
-            if name not in smooth and isinstance(value, np.ndarray)
-        }
-        fed = [info for info in model.graph.input if info.name not in constants]
+        constant = [n for n, v in self.feeds.items() if n not in smooth and hasattr(v, "dtype")]
+        fed = [info for info in self.model.graph.input if info.name not in constant]
         del model.graph.input[:]
         model.graph.input.extend(fed)
-        for name, value in constants.items():
-            model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-        feeds = {n: v for n, v in self.feeds.items() if n not in constants}
+        model.graph.initializer.extend(
+            numpy_helper.from_array(self.feeds[name], name) for name in constant
+        )
+        feeds = {n: v for n, v in self.feeds.items() if n not in constant}
         return NodeCase(self.name, model, feeds, self.expected)
 
 
 @functools.cache
 def node_cases() -> dict[str, list[NodeCase]]:
-    """All of them, by the op they are about: the op itself, and its function bodies written out."""
+    """All of them, by the op that they are about: the op itself, or its body written out."""
     found: dict[str, list[NodeCase]] = {}
     ops: dict[str, str] = {}
     for case in load_model_tests(kind="node"):
@@ -75,77 +69,77 @@ def node_cases() -> dict[str, list[NodeCase]]:
         names = [info.name for info in case.model.graph.input]
         (fed, expected), *_ = case.data_sets
         feeds = {n: _as_array(v) for n, v in zip(names, fed, strict=False)}
-        made = NodeCase(case.name, case.model, feeds, expected)
+        made = NodeCase(case.name, case.model, feeds, [_as_array(v) for v in expected])
         found.setdefault(op, []).append(made)
     return found
 
 
 def _as_array(value: Value) -> Value:
-    if isinstance(value, onnx.TensorProto):  # what numpy has no dtype for
-        return onnx.numpy_helper.to_array(value)
+    if isinstance(value, onnx.TensorProto):  # of a dtype that numpy lacks
+        return numpy_helper.to_array(value)
     return np.asarray(value) if isinstance(value, np.generic) else value
 
 
 def is_float(value: Value) -> bool:
-    """Whether there are floats in it, and nothing else."""
+    """Whether it is made of floats."""
     if isinstance(value, list):
         return bool(value) and all(map(is_float, value))
     return isinstance(value, np.ndarray) and value.dtype in FLOATS and value.size > 0
 
 
+def elementwise(f: Callable[..., np.ndarray], value: Value, *others: Value) -> Value:
+    """``f`` of arrays, also of those in lists."""
+    if isinstance(value, list):
+        return [elementwise(f, *parts) for parts in zip(value, *others, strict=True)]
+    return f(value, *others)
+
+
 def as_double(value: Value) -> Value:
-    if isinstance(value, list):
-        return [as_double(v) for v in value]
-    floats = isinstance(value, np.ndarray) and value.dtype in FLOATS
-    return value.astype(np.float64) if floats else value
-
-
-def as_single(value: Value) -> Value:
-    if isinstance(value, list):
-        return [as_single(v) for v in value]
-    floats = isinstance(value, np.ndarray) and value.dtype == np.float64
-    return value.astype(np.float32) if floats else value
+    return elementwise(lambda v: v.astype("f8"), value) if is_float(value) else value
 
 
 def draw(value: Value, rng: np.random.Generator) -> Value:
-    """Random numbers of the shape of a value; zero where it is not finite."""
-    if isinstance(value, list):
-        return [draw(v, rng) for v in value]
-    return np.where(np.isfinite(value), rng.normal(size=np.shape(value)), 0.0)
+    """Random numbers for a value; zero where it is not finite."""
+    return elementwise(
+        lambda v: np.where(np.isfinite(v), rng.normal(size=np.shape(v)), 0.0), value
+    )
 
 
 def moved(feeds: Values, direction: Values, step: float) -> Values:
     """The feeds, a step along a direction."""
-    return {n: _add(v, direction[n], step) if n in direction else v for n, v in feeds.items()}
+    there = {n: elementwise(lambda v, d: np.asarray(v + step * d), feeds[n], d)
+             for n, d in direction.items()}  # fmt: skip
+    return {**feeds, **there}
 
 
-def _add(value: Value, direction: Value, step: float) -> Value:
-    if isinstance(value, list):
-        return [_add(v, d, step) for v, d in zip(value, direction, strict=True)]
-    return np.asarray(value + step * direction)
+def dot(weight: Value, value: Value) -> float:
+    """The sum of weight times value; where the weight is 0 the value may be infinite."""
+    if isinstance(weight, list):
+        return sum(dot(w, v) for w, v in zip(weight, value, strict=True))
+    value = np.asarray(value, "f8")
+    assert np.shape(weight) == value.shape
+    return float((weight * np.where((weight == 0) & ~np.isfinite(value), 0, value)).sum())
 
 
-def dot(a: Value, b: Value) -> float:
-    """The sum of all products; what is not finite in ``b`` has no weight in ``a``."""
-    if isinstance(a, list):
-        return sum(dot(x, y) for x, y in zip(a, b, strict=True))
-    b = np.asarray(b, np.float64)
-    return float((np.asarray(a) * np.where(np.isfinite(b), b, 0.0)).sum())
-
-
-def on_reference(model: onnx.ModelProto, feeds: Values) -> dict[str, Value]:
+def on_reference(model: onnx.ModelProto, feeds: Values) -> Values:
+    """Every output by name."""
     session = onnx.reference.ReferenceEvaluator(model)
-    inputs = {i.name for i in model.graph.input}
-    found = session.run(None, {n: v for n, v in feeds.items() if n in inputs})
-    return dict(zip([o.name for o in model.graph.output], found, strict=True))
+    return _outputs(model, session.run(None, _fed(model, feeds)))
 
 
-def on_onnxruntime(model: onnx.ModelProto, feeds: Values) -> dict[str, Value]:
+def on_onnxruntime(model: onnx.ModelProto, feeds: Values) -> Values:
+    """Every output by name."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    inputs = {i.name for i in model.graph.input}
-    found = session.run(None, {n: v for n, v in feeds.items() if n in inputs})
-    return dict(zip([o.name for o in model.graph.output], found, strict=True))
+    return _outputs(model, session.run(None, _fed(model, feeds)))
+
+
+def _fed(model: onnx.ModelProto, feeds: Values) -> Values:
+    return {i.name: feeds[i.name] for i in model.graph.input if i.name in feeds}
+
+
+def _outputs(model: onnx.ModelProto, values: Sequence[Value]) -> Values:
+    return dict(zip([o.name for o in model.graph.output], values, strict=True))
