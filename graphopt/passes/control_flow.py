@@ -48,7 +48,7 @@ def if_gradient(sweep: Sweep, op: Operator, results: Results, active: set[int]) 
     then, orelse = (branch(op.attrs[f"{side}_branch"]) for side in ("then", "else"))
     grads = control.cond(sweep.tape, op.operand("cond"), then, orelse)
     for v, grad in zip(wanted, grads, strict=True):
-        sweep.add(v, as_gradient(grad, v))
+        sweep.add(v, as_gradient(sweep.tape, grad, v))
 
 
 def loop_gradient(sweep: Sweep, op: Operator, results: Results, active: set[int]) -> None:
@@ -95,7 +95,7 @@ def sequence_map_gradient(sweep: Sweep, op: Operator, results: Results, active: 
     made = control.loop(g, g.SequenceLength(operands[0]), start, body)
     reached = [*(given[k] for k in [*listed, *shared]), *captures]
     for v, grad in zip(reached, made, strict=True):
-        sweep.add(v, as_gradient(grad, v))
+        sweep.add(v, as_gradient(g, grad, v))
 
 
 def original(op: Operator) -> Operator:
@@ -160,7 +160,7 @@ class _Replay:
         """Sweep with the gradients of the first outputs; returns ``wanted``."""
         for output, grad in zip(self.outputs, grads, strict=False):
             if grad is not None and not isinstance(output, Constant):
-                self.sweep.add(output, grad)
+                self.sweep.add(output, as_gradient(self.g, grad, output))
         inputs = [self.copies.of(v) for v in wanted]
         self.sweep.run(self.ops, active_variables(self.ops, inputs))
         return list(wanted)
@@ -172,7 +172,7 @@ class _Replay:
     def gradient(self, v: Variable) -> Variable:
         """What reached v; zeros if nothing did."""
         found = self.total(v)
-        return as_gradient(zeros(self.g, v) if found is None else found, v)
+        return as_gradient(self.g, zeros(self.g, v) if found is None else found, v)
 
 
 def captured_state(g: Tape, op: Operator) -> dict[int, Variable]:
@@ -244,9 +244,9 @@ class _Backwards:
         for k, grad in zip(self.live, made, strict=False):
             start = self.given[k]
             if start is not None and start.tensor_type.is_float:
-                self.sweep.add(start, as_gradient(grad, start))
+                self.sweep.add(start, as_gradient(g, grad, start))
         for v, grad in zip(self.captures, made[len(self.live) :], strict=False):
-            self.sweep.add(v, as_gradient(grad, v))
+            self.sweep.add(v, as_gradient(g, grad, v))
         for k, stack in zip(self.scanned, made[len(self.live) + len(self.captures) :], strict=True):
             self._add_scanned(k, stack)
 
@@ -267,7 +267,7 @@ class _Backwards:
         inner = _Replay(self.sweep, g, self.block, known | self.state, way.again(i))
         grads: list[Variable | None] = [None] * len(self.block.outputs)
         for k, d in zip(self.live, held, strict=False):
-            grads[way.outputs + k] = as_gradient(d, self.block.outputs[way.outputs + k])
+            grads[way.outputs + k] = d
         for k, stack in enumerate(self.stacks):
             if stack is not None:
                 grads[way.outputs + way.count + k] = way.gradient_of_result(g, stack, k, i)
@@ -307,9 +307,15 @@ def _plus(g: Tape, total: Variable, found: Variable, like: Variable) -> Variable
     return result
 
 
-def as_gradient(x: Variable, of: Variable) -> Variable:
-    """x, known to have the type of a gradient of ``of``."""
-    x.tensor_type = gradient_type(of)
+def as_gradient(g: Tape, x: Variable, of: Variable) -> Variable:
+    """x, known to have the type of a gradient of ``of``.
+
+    What is made around this body is copied: in the other branch of an If it has another type.
+    """
+    kind = gradient_type(of)
+    if x.tensor_type != kind and x.block is not g.block:
+        x = g.Identity(x)
+    x.tensor_type = kind
     return x
 
 

@@ -62,12 +62,13 @@ def node_cases() -> dict[str, list[NodeCase]]:
     found: dict[str, list[NodeCase]] = {}
     ops: dict[str, str] = {}
     for case in load_model_tests(kind="node"):
+        assert case.model is not None
         node = case.model.graph.node[0]
         domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
         own = ops.setdefault(case.name, domain + node.op_type)
         op = ops.get(re.sub(r"_expanded.*", "", case.name), own)
         names = [info.name for info in case.model.graph.input]
-        (fed, expected), *_ = case.data_sets
+        (fed, expected), *_ = case.data_sets or ()
         feeds = {n: _as_array(v) for n, v in zip(names, fed, strict=False)}
         made = NodeCase(case.name, case.model, feeds, [_as_array(v) for v in expected])
         found.setdefault(op, []).append(made)
@@ -95,14 +96,14 @@ def elementwise(f: Callable[..., np.ndarray], value: Value, *others: Value) -> V
 
 
 def as_double(value: Value) -> Value:
-    return elementwise(lambda v: v.astype("f8"), value) if is_float(value) else value
+    if isinstance(value, list):
+        return [as_double(v) for v in value]
+    return value.astype("f8") if getattr(value, "dtype", None) in FLOATS else value
 
 
 def draw(value: Value, rng: np.random.Generator) -> Value:
     """Random numbers for a value; zero where it is not finite."""
-    return elementwise(
-        lambda v: np.where(np.isfinite(v), rng.normal(size=np.shape(v)), 0.0), value
-    )
+    return elementwise(lambda v: np.where(np.isfinite(v), rng.normal(size=np.shape(v)), 0.0), value)
 
 
 def moved(feeds: Values, direction: Values, step: float) -> Values:
@@ -121,10 +122,10 @@ def dot(weight: Value, value: Value) -> float:
     return float((weight * np.where((weight == 0) & ~np.isfinite(value), 0, value)).sum())
 
 
-def on_reference(model: onnx.ModelProto, feeds: Values) -> Values:
-    """Every output by name."""
+def on_reference(model: onnx.ModelProto) -> Callable[[Values], Values]:
+    """From the inputs by name to the outputs by name."""
     session = onnx.reference.ReferenceEvaluator(model)
-    return _outputs(model, session.run(None, _fed(model, feeds)))
+    return lambda feeds: _outputs(model, session.run(None, _fed(model, feeds)))
 
 
 def on_onnxruntime(model: onnx.ModelProto, feeds: Values) -> Values:
@@ -141,5 +142,5 @@ def _fed(model: onnx.ModelProto, feeds: Values) -> Values:
     return {i.name: feeds[i.name] for i in model.graph.input if i.name in feeds}
 
 
-def _outputs(model: onnx.ModelProto, values: Sequence[Value]) -> Values:
+def _outputs(model: onnx.ModelProto, values: Any) -> Values:
     return dict(zip([o.name for o in model.graph.output], values, strict=True))
