@@ -7,7 +7,7 @@ them as their result only. Everything is differentiable.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 
@@ -134,10 +134,21 @@ def case(
         raise ArgumentError("case: pred_fn_pairs is empty", where=here())
     need_function("case: default", default, optional=True)
     pairs = list(pred_fn_pairs)
-    chosen = default or pairs.pop()[1]
-    for pred, function in reversed(pairs):
-        chosen = partial(cond, pred, function, chosen, name)
-    return chosen()
+    return _first(pairs, default or pairs.pop()[1], name)
+
+
+def _first(
+    pairs: Sequence[tuple[Variable, Function]], otherwise: Function, name: str | None
+) -> Nest:
+    """What belongs to the first true predicate, by halves: a file cannot hold a deep nest."""
+    if len(pairs) < 2:
+        return cond(*pairs[0], otherwise, name) if pairs else otherwise()
+    half = len(pairs) // 2
+    left, right = pairs[:half], pairs[half:]
+    g = recorder(left[0][0])
+    any_left = reduce(g.Or, [truth(g, "case: pred", pred) for pred, _ in left])
+    in_left = partial(_first, left[:-1], left[-1][1], name)
+    return cond(any_left, in_left, partial(_first, right, otherwise, name), name)
 
 
 def switch_case(

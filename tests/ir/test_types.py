@@ -3,8 +3,8 @@ import pytest
 
 from graphopt.errors import ArgumentTypeError, TextError
 from graphopt.ir.types import (
-    Inferred,
     BFLOAT16,
+    Inferred,
     TensorType,
     as_dtype,
     fits,
