@@ -107,7 +107,8 @@ class Tape(OnnxOps):
         found = [self._operand(value, definition, k, dtypes) for k, value in enumerate(operands)]
         while found and found[-1] is None:
             found.pop()
-        return found
+        fixed = len(definition.inputs) - 1 if definition.variadic_input else 0  # of a Loop: 2
+        return found + [None] * (fixed - len(found))
 
     def _operand(
         self, value: Operand, definition: OpDef, index: int, dtypes: dict[str, np.dtype]

@@ -66,10 +66,8 @@ def grad(
     inputs = [_named(found, name) for name in _listed(wrt)]
     seeds = [_cotangent(found, v) for v in targets]
     made = gradients(targets, inputs, seeds)
-    zeros = Tape(found.program.global_block(), role=Role.BACKWARD)
-    found.fetch_vars += [
-        _zeros(zeros, v) if d is None else d for v, d in zip(inputs, made, strict=True)
-    ]
+    tape = Tape(found.program.global_block(), role=Role.BACKWARD)
+    found.fetch_vars += [_result(tape, v, d) for v, d in zip(inputs, made, strict=True)]
     return written(found)
 
 
@@ -82,10 +80,21 @@ def written(found: ReadModel) -> onnx.ModelProto:
     model = inlined(lowered.model)
     feeds = [found.program.global_block().var(name) for name in found.feed_names]
     complete(model, feeds, lowered.fetched)
+    _under_own_names(model, dict(zip(lowered.fetched, found.fetch_vars, strict=True)))
     held = [v for v in plan.inputs if v.persistable]
     state_kinds(model, held)
     _bake(model, {v.name: found.values[v.name] for v in held})
     return model
+
+
+def _under_own_names(model: onnx.ModelProto, outputs: Mapping[str, Variable]) -> None:
+    """Undo the copies of outputs that are inputs, weights or constants too."""
+    copies = {o.name: outputs[o.name].name for o in model.graph.output if o.name in outputs}
+    copies = {copy: own for copy, own in copies.items() if copy != own}
+    for output in model.graph.output:
+        output.name = copies.get(output.name, output.name)
+    for node in [node for node in model.graph.node if node.output[0] in copies]:
+        model.graph.node.remove(node)
 
 
 def _bake(model: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> None:
@@ -147,8 +156,12 @@ def _cotangent(found: ReadModel, target: Variable) -> Variable | None:
     return variable
 
 
-def _zeros(g: Tape, like: Variable) -> Variable:
-    zero = g.const(np.zeros((), like.dtype))
-    name = g.program.unused_name(like.grad_name)
-    made: Variable = g.emit("Expand", zero, g.shape_of(like), names=[name])
-    return made
+def _result(g: Tape, v: Variable, grad: Variable | None) -> Variable:
+    """The gradient of v as an op's result: zeros if there is none, a copy of a cotangent."""
+    names = [g.program.unused_name(v.grad_name)]
+    if grad is None:
+        zero = g.const(np.zeros((), v.dtype))
+        grad = g.emit("Expand", zero, g.shape_of(v), names=names)
+    elif grad.is_data:
+        grad = g.emit("Identity", grad, names=names)
+    return grad

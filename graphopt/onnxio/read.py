@@ -32,13 +32,6 @@ from graphopt.onnxio.weights import (
 )
 
 ROLE_KEY = "graphopt.role"
-RANKS: Mapping[str, Mapping[int, int]] = {  # of operands; 0: that of the filter, operand 1
-    "Conv": {0: 0},
-    "ConvTranspose": {0: 0},
-    "GRU": {0: 3, 5: 3},
-    "LSTM": {0: 3, 5: 3, 6: 3},
-    "RNN": {0: 3, 5: 3},
-}
 
 
 @dataclass
@@ -223,7 +216,6 @@ class _Reader:
                     known[name] = tape.emit("Identity", grad, names=own)
             return
         operands = [known[name] for name in node.input]
-        self._rank(node, operands)
         attrs: dict[str, Any] = {
             a.name: self._block(a.g, tape.block, known, _formals(node, operands))
             if a.HasField("g")
@@ -239,17 +231,6 @@ class _Reader:
                 known[name] = variable
                 if name in self.types:
                     self._refine(variable, self.types[name])
-
-    def _rank(self, node: onnx.NodeProto, operands: Sequence[Variable | None]) -> None:
-        """Give operands of unknown rank, such as an If's result, the one that the op needs."""
-        for k, rank in RANKS.get(node.op_type, {}).items():
-            operand = operands[k] if k < len(operands) else None
-            if operand is None or operand.tensor_type.shape is not None:
-                continue
-            like = operands[1]
-            known = like.tensor_type.rank if like is not None else None
-            dims = tuple(self.program.fresh_symbol() for _ in range(rank or known or 0))
-            operand.tensor_type = TensorType(operand.dtype, dims or None)
 
     def _constant(
         self, node: onnx.NodeProto, known: Mapping[str, Variable | None]

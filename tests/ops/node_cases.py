@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
 from graphopt.ir.types import FLOATS
+from graphopt.onnxio.write import IR_VERSION
 from tests.ops.wide import kept_names, widened
 
 Value: TypeAlias = Any  # an array, or a list of values
@@ -54,6 +55,16 @@ class NodeCase:
         )
         feeds = {n: v for n, v in self.feeds.items() if n not in constant}
         return NodeCase(self.name, model, feeds, self.expected)
+
+    def at_opset(self, version: int) -> "NodeCase":
+        """The case with the ops of another opset."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        model.ir_version = min(model.ir_version, IR_VERSION)
+        for opset in model.opset_import:
+            if not opset.domain:
+                opset.version = version
+        return NodeCase(self.name, model, self.feeds, self.expected)
 
 
 @functools.cache
