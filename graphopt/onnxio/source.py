@@ -180,9 +180,9 @@ def _external(tensor: onnx.TensorProto, base: Path | None, name: str) -> np.ndar
 
 
 def _converted(model: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto:
-    graphs = [model.graph, *subgraphs(model.graph)]
     if opset == 8:
         scan_without_batch(model)
+    graphs = _graphs(model)
     if opset < 13:
         for graph in graphs:
             hardmax_of_rows(graph)
@@ -201,7 +201,7 @@ def _converted(model: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto
 
 
 def _restore_resizes(converted: onnx.ModelProto, results: list[list[str]]) -> None:
-    graphs = [converted.graph, *subgraphs(converted.graph)]
+    graphs = _graphs(converted)
     names: dict[str, str] = {}
     for graph, own in zip(graphs, results, strict=True):
         names.update(resize_as_before(graph, own))
@@ -214,14 +214,13 @@ def _restore_types(original: onnx.ModelProto, converted: onnx.ModelProto) -> Non
 
     What it says of the values between is dropped for the same reason.
     """
-    declared = {info.name: info.type for info in _interfaces(original)}
-    for info in _interfaces(converted):
-        if info.name in declared:
-            info.type.CopyFrom(declared[info.name])
-    for graph in (converted.graph, *subgraphs(converted.graph)):
-        del graph.value_info[:]
+    for old, new in zip(_graphs(original), _graphs(converted), strict=True):
+        declared = {info.name: info.type for info in (*old.input, *old.output)}
+        for info in (*new.input, *new.output):
+            if info.name in declared:
+                info.type.CopyFrom(declared[info.name])
+        del new.value_info[:]
 
 
-def _interfaces(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
-    for graph in (model.graph, *subgraphs(model.graph)):
-        yield from (*graph.input, *graph.output)
+def _graphs(model: onnx.ModelProto) -> list[onnx.GraphProto]:
+    return [model.graph, *subgraphs(model.graph)]

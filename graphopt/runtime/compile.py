@@ -38,9 +38,7 @@ class Plan:
         )
         block = self.program.global_block()
         self.fetch = [
-            self.program.constant(v.value, v.name)
-            if isinstance(v, Constant)
-            else block.var(v.name)
+            self.program.constant(v.value, v.name) if isinstance(v, Constant) else block.var(v.name)
             for v in request.fetch
         ]
         assigned = {id(v): v for op in block.ops for v in op.writes() if v.persistable}

@@ -30,15 +30,15 @@ class RandomProgram:
             "flag": np.array(random.choice([False, True])),
             "n": np.array(random.randrange(4)),
         }
-        for name, value in self.feeds.items():
-            self._feed(name, [dim] * value.ndim, value.dtype)
+        fed = (self._feed(name, [dim] * v.ndim, v.dtype) for name, v in self.feeds.items())
+        self.x, self.w, self.m, self.flag, self.n = fed
         self.wrt = [self.x, self.w, self.m]
         self.target = self._record(self.program.recorder())
 
     def _feed(self, name, shape, dtype):
         variable = self.program.global_block().create_var(name, shape, dtype)
         variable.is_data = True
-        setattr(self, name, variable)
+        return variable
 
     def _record(self, g):
         floats, ints = [self.x, self.w], [self.n, g.const(1)]
