@@ -110,12 +110,13 @@ def sigmoid(g: Tape, op: Operator, dY: Variable) -> Grads:
 def softmax(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = exp X / sum exp X along an axis        X: [*n].
 
-    Of -inf alone, as a fully masked row of attention is, Y is NaN. Who puts something else in its
-    place (so dY is 0 there) gets 0, not 0 NaN.
+    Of -inf alone, as a fully masked row of attention is, Y is NaN. Where something else takes its
+    place dY is 0, and dX is 0 too, not 0 NaN.
     """
     Y, axis = result_of(op), op.attrs["axis"]
-    empty = g.IsNaN(g.Slice(Y, [0], [1], [axis]))  # [*m, 1]
-    Y = g.Where(empty, 0.0, Y)
+    if _is_replaced(g, Y):
+        empty = g.IsNaN(g.Slice(Y, [0], [1], [axis]))  # [*m, 1]
+        Y = g.Where(empty, 0.0, Y)
     mean = g.ReduceSum(g.Mul(dY, Y), [axis], keepdims=1)
     return {"input": g.Mul(Y, g.Sub(dY, mean))}
 
@@ -154,6 +155,14 @@ def thresholded_relu(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = X if X > alpha, else 0        X: [*n]."""
     above = g.Greater(op.operand("X"), op.attrs["alpha"])
     return {"X": g.Mul(dY, g.cast(above, dY.dtype))}
+
+
+def _is_replaced(g: Tape, Y: Variable) -> bool:
+    """Whether a Where takes Y, or Y in another dtype, or something else."""
+    ops = (*Y.block.ops, *(g.scratch or ()))
+    readers = [op for op in ops if any(v is Y for v in op.reads())]
+    copies = [v for op in readers if op.type in ("Cast", "Identity") for v in op.writes()]
+    return any(op.type == "Where" for op in readers) or any(_is_replaced(g, v) for v in copies)
 
 
 def _gelu_slope(g: Tape, X: Variable) -> Variable:

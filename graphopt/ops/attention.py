@@ -206,7 +206,7 @@ def _probabilities(g: Tape, op: Operator, masked: Variable) -> Variable:
     highest = g.ReduceMax(masked, [-1], keepdims=1)
     some = g.Greater(highest, -math.inf)  # [n, h, q, 1]
     P = g.Softmax(g.Where(some, masked, 0.0), axis=-1)
-    return g.cast(g.Where(some, P, 0.0), dtype)
+    return g.cast(g.Mul(P, g.cast(some, P.dtype)), dtype)
 
 
 def _angles(g: Tape, op: Operator, name: str) -> Variable:

@@ -99,3 +99,20 @@ def test_equal_elements_of_unique_share():
 def test_norms_of_zero():
     assert slopes("ReduceL1", [0.0, 0.0]) == [[0, 0]]
     assert slopes("ReduceL2", [0.0, 0.0]) == [[0, 0]]
+
+
+def test_softmax_of_a_masked_row_that_is_replaced():
+    """Attention in files does so: NaN, of -inf alone, is not what the loss depends on."""
+    program = Program()
+    g, x = program.recorder(), program.global_block().create_var("x", [2, 2], "float64")
+    P = g.Softmax(x)
+    y = g.Where(g.IsNaN(P), 0.0, P)
+    feeds = {"x": np.array([[-np.inf, -np.inf], [0.0, 0.0]])}
+    first = gradients([g.Mul(y, np.array([1.0, 3.0]))], [x])[0]
+    assert first is not None
+    second = gradients([g.Mul(first, np.array([1.0, 2.0]))], [x])[0]
+    assert second is not None
+    with np.errstate(invalid="ignore"):
+        values = evaluate(program, [first, second], feeds)[0]
+    assert values[0].tolist() == [[0, 0], [-0.5, 0.5]]
+    assert values[1].tolist() == [[0, 0], [0, 0]]
