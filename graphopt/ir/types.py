@@ -181,9 +181,10 @@ def from_proto(proto: onnx.TypeProto) -> Inferred:
 
 
 def dim_of(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
-    """An int, a symbol or None."""
-    kind = dim.WhichOneof("value")
-    return None if kind is None else (dim.dim_value if kind == "dim_value" else dim.dim_param)
+    """An int, a symbol or None: exporters also write an open dim as -1 or as '?'."""
+    if dim.WhichOneof("value") == "dim_value":
+        return dim.dim_value if dim.dim_value >= 0 else None
+    return dim.dim_param if dim.dim_param not in ("", "?") else None
 
 
 @dataclass(frozen=True, slots=True)

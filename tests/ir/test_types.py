@@ -1,4 +1,5 @@
 import numpy as np
+import onnx
 import pytest
 
 from graphopt.errors import ArgumentTypeError, TextError
@@ -44,3 +45,8 @@ def test_fits():
     assert not fits((5, 4), ("N", 3))
     assert not fits((5,), ("N", 3))
     assert fits((5,), None)
+
+
+def test_open_dims_of_exporters_are_open():
+    proto = onnx.helper.make_tensor_type_proto(1, [-1, 3, "?", "?", "n"])
+    assert from_proto(proto) == Inferred(np.dtype("f4"), (None, 3, None, None, "n"))
