@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
-from graphopt.errors import ArgumentError
+from graphopt.errors import ArgumentError, GraphoptError
 from graphopt.ir.types import to_onnx_dtype
 from graphopt.onnxio.read import ReadModel, read
 from graphopt.onnxio.source import open_model
@@ -75,7 +75,7 @@ class GraphoptBackend(Backend):
         """Whether the model can be read and the device used."""
         try:
             cls.prepare(model, device)
-        except Exception:
+        except GraphoptError:
             return False
         return True
 

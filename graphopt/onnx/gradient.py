@@ -13,7 +13,7 @@ from graphopt.ir.operator import Role
 from graphopt.ir.program import Program
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
-from graphopt.onnxio.interface import complete
+from graphopt.onnxio.interface import complete, under_own_names
 from graphopt.onnxio.read import ReadModel, read
 from graphopt.onnxio.source import open_model
 from graphopt.onnxio.weights import state_kinds
@@ -80,21 +80,11 @@ def written(found: ReadModel) -> onnx.ModelProto:
     model = inlined(lowered.model)
     feeds = [found.program.global_block().var(name) for name in found.feed_names]
     complete(model, feeds, lowered.fetched)
-    _under_own_names(model, dict(zip(lowered.fetched, found.fetch_vars, strict=True)))
+    under_own_names(model, dict(zip(lowered.fetched, found.fetch_vars, strict=True)))
     held = [v for v in plan.inputs if v.persistable]
     state_kinds(model, held)
     _bake(model, {v.name: found.values[v.name] for v in held})
     return model
-
-
-def _under_own_names(model: onnx.ModelProto, outputs: Mapping[str, Variable]) -> None:
-    """Undo the copies of outputs that are inputs, weights or constants too."""
-    copies = {o.name: outputs[o.name].name for o in model.graph.output if o.name in outputs}
-    copies = {copy: own for copy, own in copies.items() if copy != own}
-    for output in model.graph.output:
-        output.name = copies.get(output.name, output.name)
-    for node in [node for node in model.graph.node if node.output[0] in copies]:
-        model.graph.node.remove(node)
 
 
 def _bake(model: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 
@@ -25,6 +25,16 @@ def complete(model: onnx.ModelProto, feeds: Sequence[Variable], fetched: Sequenc
         asked[output.name] = output
     _replace(graph.input, inputs.values())
     _replace(graph.output, (asked | outputs).values())
+
+
+def under_own_names(model: onnx.ModelProto, outputs: Mapping[str, Variable]) -> None:
+    """Undo the copies of outputs that are inputs, weights or constants too."""
+    copies = {o.name: outputs[o.name].name for o in model.graph.output if o.name in outputs}
+    copies = {copy: own for copy, own in copies.items() if copy != own}
+    for output in model.graph.output:
+        output.name = copies.get(output.name, output.name)
+    for node in [node for node in model.graph.node if node.output[0] in copies]:
+        model.graph.node.remove(node)
 
 
 def _copy(graph: onnx.GraphProto, output: onnx.ValueInfoProto) -> onnx.ValueInfoProto:

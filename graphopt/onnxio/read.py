@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from graphopt.errors import FileError, GraphoptError, UnknownOpError
+from graphopt.errors import (
+    ArgumentError,
+    DTypeError,
+    FileError,
+    GraphoptError,
+    UnknownOpError,
+)
 from graphopt.ir import control
 from graphopt.ir.block import Block
 from graphopt.ir.operator import Role
@@ -21,6 +27,8 @@ from graphopt.ir.types import ContainerType, Inferred, TensorType, from_proto, i
 from graphopt.ir.variable import Constant, Parameter, Variable
 from graphopt.ir.where import InFile, Where, at
 from graphopt.onnxio import gradient_node
+from graphopt.onnxio.newest import is_restated
+from graphopt.onnxio.ort_gaps import NEWEST_OPSET
 from graphopt.onnxio.source import Source, subgraphs
 from graphopt.onnxio.weights import (
     CONSTANT,
@@ -70,9 +78,9 @@ def _check_ops(source: Source) -> None:
                 unknown.append(node)
     if unknown:
         types = sorted({_type(node) for node in unknown})
+        nodes = "1 node" if len(unknown) == 1 else f"{len(unknown)} nodes"
         raise FileError(
-            f"{source.name} has {len(unknown)} nodes of ops that ONNX does not define: "
-            f"{', '.join(types)}",
+            f"{source.name} has {nodes} of ops that ONNX does not define: {', '.join(types)}",
             operands=[(_type(node), node.name or node.output[0]) for node in unknown],
             fix="export the model in plain ONNX ops: before it is quantized, or optimized for one "
             "runtime",
@@ -224,13 +232,32 @@ class _Reader:
         }
         names = [self._own_name(name, inner) if name else "" for name in node.output]
         tape.role = _role(node, Role.UPDATE if self.source.state else Role.FORWARD)
-        made = tape.emit(_type(node), *operands, names=names, **attrs)
+        made = self._recorded(tape, _type(node), operands, names, attrs)
         results = [made] if len(names) == 1 else list(made)
         for name, variable in zip(node.output, results, strict=True):
             if variable is not None:
                 known[name] = variable
                 if name in self.types:
                     self._refine(variable, self.types[name])
+
+    def _recorded(
+        self,
+        tape: Tape,
+        type: str,
+        operands: Sequence[Variable | None],
+        names: Sequence[str],
+        attrs: Mapping[str, Any],
+    ) -> Any:  # noqa: ANN401 - as Tape.emit
+        """The op, by an older definition where that says the same: then onnxruntime has it."""
+        if is_restated(type, self.source.opset):
+            self.program.opset = NEWEST_OPSET
+            try:
+                return tape.emit(type, *operands, names=names, **attrs)
+            except (ArgumentError, DTypeError):
+                pass  # it takes something that only the newer definition takes
+            finally:
+                self.program.opset = self.source.opset
+        return tape.emit(type, *operands, names=names, **attrs)
 
     def _constant(
         self, node: onnx.NodeProto, known: Mapping[str, Variable | None]

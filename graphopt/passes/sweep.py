@@ -58,14 +58,14 @@ class Sweep:
         self.totals.pop(id(variable), None)
 
     def total(self, variable: Variable) -> Variable | None:
-        """The sum of the gradients that reached a variable, named after it."""
+        """The sum of the gradients that reached a variable, named after it in its own block."""
         if id(variable) in self.totals:
             return self.totals[id(variable)]
         parts = self.partials.get(id(variable))
         if parts is None:
             return None
         total = _sum(self.tape, parts)
-        if not total.name and variable.name:
+        if not total.name and variable.name and variable.block is self.tape.block:
             total.name = self.tape.program.unused_name(variable.grad_name)
         self.totals[id(variable)] = total
         return total

@@ -13,7 +13,7 @@ from graphopt.ir.program import Program, Rate
 from graphopt.ir.seeds import COUNTER
 from graphopt.ir.variable import Variable
 from graphopt.onnxio.files import save_model
-from graphopt.onnxio.interface import complete
+from graphopt.onnxio.interface import complete, under_own_names
 from graphopt.onnxio.read import read
 from graphopt.onnxio.source import open_model
 from graphopt.onnxio.training import state_model, step_model
@@ -47,6 +47,7 @@ def save_inference_model(
     lowered = plan.lower()
     model = inlined(lowered.model)
     complete(model, _variables(feed_vars, "feed_vars"), lowered.fetched)
+    under_own_names(model, dict(zip(lowered.fetched, plan.fetch, strict=True)))
     held = [v for v in plan.inputs if v.persistable]
     state_kinds(model, held)
     save_model(_path(path_prefix, ".onnx"), model, _state_values(plan, global_scope(), {}))

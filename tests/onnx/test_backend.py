@@ -1,7 +1,8 @@
 """onnx's own backend suite, through graphopt.
 
 ``passing.txt`` names the cases that pass; onnxruntime by itself passes 1,433 of them, the others
-are mostly of ops that it does not know. Reading, lowering and running are ours in every one.
+are mostly of ops, or definitions of ops, that it does not know. Reading, lowering and running are
+ours in every one.
 """
 
 import glob

@@ -125,3 +125,15 @@ def test_gradient_node_at_its_own_point_and_at_another(first, expected):
     assert float(y) == 10
     assert (float(da), float(db)) == expected
     assert float(dc) == 0
+
+
+def test_gradients_through_control_flow_have_their_own_names():
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["": 21]>
+        g (float[2] x, bool c) => (float y) {
+            z = If (c) <
+                then_branch = a () => (float[2] p) { p = Mul(x, x) },
+                else_branch = b () => (float[2] q) { q = Sin(x) }>
+            y = ReduceSum <keepdims = 0> (z)
+        }""")
+    assert [o.name for o in go.grad(model, wrt="x").graph.output] == ["y", "x@GRAD"]

@@ -338,3 +338,33 @@ def test_models_too_large_for_one_message(tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         load(tmp_path / "t.train.onnx").run(x=X)[0], loaded.run([loss], x=X)[0]
     )
+
+
+def test_outputs_that_are_inputs_weights_or_constants_keep_their_names(tmp_path):
+    text = "g (float[2] x) => (float[2] x, float[2] w, int64[1] n, float[2] y) { y = Add(x, w) }"
+    weights = {"w": np.array([1, 2], "f4"), "n": np.array([3], "i8")}
+    loaded = load(model(text, **weights))
+    x = loaded.program.global_block().var("x")
+    with go.static.scope_guard(loaded.scope):
+        go.static.save_inference_model(tmp_path / "m", [x], loaded.fetches, loaded.exe)
+    saved = onnx.load(tmp_path / "m.onnx")
+    assert [o.name for o in saved.graph.output] == ["x", "w", "n", "y"]
+    found = on_onnxruntime(saved, x=np.array([5, 6], "f4"))
+    for value, expected in zip(found, ([5, 6], [1, 2], [3], [6, 8]), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "opset"),
+    [
+        ("g (float[3] x) => (float[3] y) { y = Celu(x) }", 21),
+        ("g (int64[3] x) => (int64[3] y) { y = Mod(x, x) }", 21),
+        ("g (uint16[3] x) => (uint16[3] y) { y = BitShift <direction = \"LEFT\"> (x, x) }", 21),
+        ("g (float[1,4,2,2] x) => (float[1,16,1,1] y)"
+         " { y = SpaceToDepth <blocksize = 2, mode = \"CRD\"> (x) }", 28),
+        ("g (int16[3] x) => (int16[3] y) { y = BitShift <direction = \"LEFT\"> (x, x) }", 28),
+    ],
+)  # fmt: skip
+def test_an_older_definition_serves_where_it_says_the_same(text, opset):
+    """Opset 28 only adds to these ops, and onnxruntime does not know it yet."""
+    assert load(model(text, opset=28)).program.opset == opset
