@@ -10,7 +10,7 @@ from graphopt.ir.program import Program
 from graphopt.ir.variable import Variable
 from graphopt.onnx import backend
 from graphopt.onnxio.write import inlined
-from graphopt.runtime.compile import Plan
+from graphopt.runtime.plan import Plan
 from graphopt.runtime.request import as_request
 
 

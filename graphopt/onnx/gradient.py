@@ -19,7 +19,7 @@ from graphopt.onnxio.source import open_model
 from graphopt.onnxio.weights import state_kinds
 from graphopt.onnxio.write import inlined
 from graphopt.passes.backward import gradients
-from graphopt.runtime.compile import Plan
+from graphopt.runtime.plan import Plan
 from graphopt.runtime.request import as_request
 
 Names = str | Sequence[str]

@@ -1,161 +1,114 @@
-"""A request compiled: the pruned Program, its session, and what goes in and comes out."""
+"""A plan loaded into onnxruntime, and what a step does: as little Python as there can be."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from graphopt.errors import FeedError, MissingFeedError, UninitializedError
-from graphopt.ir.program import Program, Rate
+from graphopt.errors import MissingFeedError, UninitializedError
+from graphopt.ir.program import Rate
 from graphopt.ir.seeds import COUNTER
-from graphopt.ir.types import fits
-from graphopt.ir.variable import Constant, Variable
-from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
-from graphopt.onnxio.write import Lowered, lower
-from graphopt.passes.base import Pipeline
-from graphopt.passes.decompose import Decompose
-from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
-from graphopt.passes.streams import Streams, advances, is_stream
+from graphopt.ir.variable import Variable
 from graphopt.runtime.explain import explained
 from graphopt.runtime.kernels import without_kernel
 from graphopt.runtime.place import Place
-from graphopt.runtime.request import Request
+from graphopt.runtime.plan import Plan
 from graphopt.runtime.scope import Scope
-from graphopt.runtime.session import Session, Value, empty, failures, to_device, to_numpy
+from graphopt.runtime.session import (
+    Session,
+    Value,
+    empty,
+    failures,
+    host_view,
+    to_device,
+    to_numpy,
+)
+from graphopt.runtime.state import StateType
 
-
-class Plan:
-    """What a request needs: the pruned Program, its inputs, and the state it assigns."""
-
-    def __init__(self, program: Program, request: Request, fed: Sequence[str]) -> None:
-        self.fed = frozenset(fed)
-        names = tuple(v.name for v in request.fetch)
-        counter, roots = _roots(program, request, names, fed)
-        prune = Prune(fetch=names, feed=tuple(fed), roots=roots)
-        self.program = Pipeline("step", prune, Streams(counter), Decompose(UNKNOWN_OPS)).run(
-            program
-        )
-        block = self.program.global_block()
-        self.fetch = [
-            self.program.constant(v.value, v.name) if isinstance(v, Constant) else block.var(v.name)
-            for v in request.fetch
-        ]
-        assigned = {id(v): v for op in block.ops for v in op.writes() if v.persistable}
-        self.inputs = self._inputs(fed)
-        order = {v.name: k for k, v in enumerate(self.inputs)}
-        self.state = sorted(assigned.values(), key=lambda v: order.get(v.name, len(order)))
-        if request.updates == "none":
-            self.state = []
-
-    def _inputs(self, fed: Sequence[str]) -> list[Variable]:
-        """What no op makes: feeds in the order they were given, then state in the order of use."""
-        block = self.program.global_block()
-        made = {id(v) for op in block.ops for v in op.writes()}
-        inputs = {id(v): v for v in free_variables(self.program)}
-        for name in fed:
-            if name in block.vars and id(block.vars[name]) in made:
-                inputs.setdefault(id(block.vars[name]), block.vars[name])
-        for v in self.fetch:
-            if id(v) not in made and not isinstance(v, Constant):
-                inputs.setdefault(id(v), v)
-        position = {name: k for k, name in enumerate(fed)}
-        return sorted(
-            inputs.values(),
-            key=lambda v: (
-                v.persistable and v.name not in position,
-                position.get(v.name, len(position)),
-            ),
-        )
-
-    def lower(self, device: str = "cpu") -> Lowered:
-        """The ONNX model, as it runs on a device."""
-        return lower(self.program, self.inputs, self.fetch, self.state, device=device)
-
-
-def _roots(
-    program: Program, request: Request, names: Sequence[str], fed: Sequence[str]
-) -> tuple[str, tuple[int, ...]]:
-    """The step counter's name, '' if there is none, and the positions of the ops to keep.
-
-    The counter advances in the runs that draw random numbers and may change state.
-    """
-    ops = program.global_block().ops
-    chosen = {id(op) for op in request.roots}
-    roots = [
-        k
-        for k, op in enumerate(ops)
-        if id(op) in chosen or (request.updates == "all" and assigns_state(op) and not advances(op))
-    ]
-    counter = [k for k, op in enumerate(ops) if advances(op)]
-    kept = needed_ops(program, names, fed, [ops[k] for k in roots])
-    if request.updates != "none" and any(is_stream(op) for op in kept):
-        roots += counter
-    return COUNTER if counter else "", tuple(roots)
+LAYOUTS = 2  # of one compiled Program: steps alternate between two buffers of each state
 
 
 class CompiledProgram:
-    """A plan loaded into onnxruntime, ready to run many times."""
+    """A plan loaded into onnxruntime, ready to run many times.
+
+    A step reads the state from one set of buffers and writes it to another, so the next step goes
+    the other way: both ways are bound once, and a step only has to see which one it is.
+    """
 
     def __init__(self, plan: Plan, place: Place) -> None:
         self.plan = plan
         self.place = place
         lowered = plan.lower(place.device)
         self.fetched = lowered.fetched
-        self.next_state = lowered.next_state
-        self.outputs = tuple(o.name for o in lowered.model.graph.output)
-        self.state_of = {output: name for name, output in self.next_state.items()}
+        self.state_of = {output: name for name, output in lowered.next_state.items()}
+        self.outputs = {o.name: position for position, o in enumerate(lowered.model.graph.output)}
         self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
         self.feeds = [v for v in plan.inputs if not v.persistable or v.name in plan.fed]
-        self.reads = [v for v in plan.inputs if v.persistable and v.name not in plan.fed]
+        self.reads = {v.name: v for v in plan.inputs if v.persistable and v.name not in plan.fed}
+        self.held = tuple(dict.fromkeys([*self.reads, *lowered.next_state]))
         self.ops = lowered.ops
+        self._layouts: list[_Layout] = []
+        self._rates: dict[str, tuple[float, Value]] = {}
         try:
             self.session = Session(lowered.model, place)
         except failures() as error:
             missing = without_kernel(error, lowered, place)
             raise missing or explained(error, self.ops, {}, "loading") from error
+        self.static = self._static_fetches()
 
     def run(
-        self, feeds: Mapping[str, np.ndarray], scope: Scope, rates: Mapping[str, Rate]
-    ) -> list[Value]:
+        self,
+        feeds: Mapping[str, np.ndarray],
+        scope: Scope,
+        rates: Mapping[str, Rate],
+        on_device: bool = False,
+    ) -> list[Any]:
         """The fetched values; the scope gets the new state only if the run has succeeded.
 
-        Variables named in ``rates`` are first set to what these say now.
+        Variables named in ``rates`` are first set to what these say now. The values are arrays, or
+        with ``on_device`` what the runtime holds.
         """
-        for v in self.reads:
-            rate = rates[v.name].current() if v.name in rates else None
-            if rate is not None:
-                scope.values[v.name] = to_device(np.array(rate, v.dtype), self.place)
-        inputs = {v.name: self._fed(v, feeds) for v in self.feeds}
-        inputs.update((v.name, self._state(v, scope)) for v in self.reads)
-        targets = {name: self._target(name, scope) for name in self.outputs}
+        self._set_rates(scope, rates)
+        layout = self._layout(scope)
+        for v in self.feeds:
+            if v.name not in feeds:
+                raise _missing(v)
+            layout.feed(v.name, feeds[v.name])
         try:
-            found = self.session.run(inputs, targets)
+            layout.run()
         except failures() as error:
+            self._layouts.clear()
             raise explained(error, self.ops, feeds, "running") from error
-        # Keep our own handle of a buffer that we gave: it holds the array behind it.
-        by_output = {
-            name: value if targets[name] is None else targets[name]
-            for name, value in zip(self.outputs, found, strict=True)
-        }
-        fetched = [self._own(name, by_output[name]) for name in self.fetched]
-        scope.commit({name: by_output[out] for name, out in self.next_state.items()})
+        fetch = layout.value if on_device else layout.array
+        fetched = [fetch(name) for name in self.fetched]
+        layout.commit(scope)
         return fetched
 
-    def _own(self, output: str, value: Value) -> Value:
-        """A fetched value that later steps do not write to."""
-        return to_device(to_numpy(value), self.place) if output in self.state_of else value
+    def _set_rates(self, scope: Scope, rates: Mapping[str, Rate]) -> None:
+        for name in rates:
+            rate = rates[name].current() if name in self.reads else None
+            if rate is None:
+                continue
+            known = self._rates.get(name)
+            if known is None or known[0] != rate:
+                array = np.array(rate, self.reads[name].dtype)
+                known = self._rates[name] = (rate, to_device(array, self.place))
+            scope.values[name] = known[1]
 
-    def _fed(self, v: Variable, feeds: Mapping[str, np.ndarray]) -> Value:
-        if v.name not in feeds:
-            raise MissingFeedError(
-                f"{v.name} is needed and not fed",
-                operands=[(v.name, v.tensor_type)],
-                where=v.where,
-                fix=f"add {v.name!r} to feed, or run a Program that does not need it "
-                "(program.clone(for_test=True), or fetch less)",
-            )
-        return to_device(feeds[v.name], self.place)
+    def _layout(self, scope: Scope) -> _Layout:
+        """The binding for the buffers that the state lies in now."""
+        current = tuple(map(scope.values.get, self.held))
+        for layout in self._layouts:
+            if layout.current == current:
+                return layout
+        if len(self._layouts) == LAYOUTS:
+            self._layouts.clear()
+        state = {name: self._state(v, scope) for name, v in self.reads.items()}
+        layout = _Layout(self, tuple(map(scope.values.get, self.held)), state, scope)
+        self._layouts.append(layout)
+        return layout
 
     def _state(self, v: Variable, scope: Scope) -> Value:
         value = scope.values.get(v.name)
@@ -173,51 +126,122 @@ class CompiledProgram:
         self.types[v.name].check(value)
         return value
 
-    def _target(self, output: str, scope: Scope) -> Value | None:
-        """The spare buffer that a next state is written to."""
-        name = self.state_of.get(output)
-        if name is None:
-            return None
+    def _static_fetches(self) -> dict[str, Variable]:
+        """The outputs that are no state and of one shape: they get a buffer that is kept."""
+        if not self.session.takes_buffers:
+            return {}
+        return {
+            name: v
+            for name, v in zip(self.fetched, self.plan.fetch, strict=True)
+            if name not in self.state_of and v.tensor_type.is_static
+        }
+
+    def target(self, name: str, scope: Scope) -> Value | None:
+        """The spare buffer that a next state is written to; None where a run must allocate it."""
         expected = self.types[name]
-        if expected.shape is None:
+        if expected.shape is None or not self.session.takes_buffers:
             return None
-        spare = scope.spares.pop(name, None)
-        if spare is not None and spare.device_name() == self.place.device and expected.fits(spare):
+        spare = scope.spares.get(name)
+        if spare is None or spare is scope.values.get(name):
+            return empty(expected.shape, expected.variable.dtype, self.place)
+        if spare.device_name() == self.place.device and expected.fits(spare):
             return spare
         return empty(expected.shape, expected.variable.dtype, self.place)
 
 
-class StateType:
-    """The type of a persistable variable in onnxruntime's words, made once: checks are per step."""
+class _Layout:
+    """One set of buffers that the state is read from, and the one that it is written to."""
 
-    def __init__(self, variable: Variable) -> None:
-        self.variable = variable
-        name = variable.dtype.name
-        self.data_type = f"tensor({_ORT_NAMES.get(name, name)})"
-        self.shape = list(variable.shape) if variable.tensor_type.is_static else None
+    def __init__(
+        self,
+        compiled: CompiledProgram,
+        current: tuple[Value | None, ...],
+        state: Mapping[str, Value],
+        scope: Scope,
+    ) -> None:
+        self.current = current
+        self.binding = compiled.session.bind()
+        self.run = self.binding.run
+        self.place = compiled.place
+        self.positions = compiled.outputs
+        self.state_of = compiled.state_of
+        self.before = {n: v for n, v in zip(compiled.held, current, strict=True)
+                       if v is not None and n in compiled.state_of.values()}  # fmt: skip
+        self.after: dict[str, Value] = {}
+        self.allocated: list[str] = []
+        self.buffers: dict[str, Value] = {}
+        self.views: dict[str, np.ndarray] = {}
+        self._fed: dict[str, tuple[np.ndarray, tuple[int, ...]]] = {}
+        self._found: list[Value] = []
+        for name, value in state.items():
+            self.binding.input(name, value)
+        for output in compiled.outputs:
+            self._bind_output(output, compiled, scope)
 
-    def fits(self, value: Value) -> bool:
-        """Whether a value has this type."""
-        if self.data_type != value.data_type():
-            return False
-        if self.shape is not None:
-            return bool(value.shape() == self.shape)
-        return fits(value.shape(), self.variable.tensor_type.shape)
+    def _bind_output(self, output: str, compiled: CompiledProgram, scope: Scope) -> None:
+        value: Value | None = None
+        if output in compiled.state_of:
+            name = compiled.state_of[output]
+            value = compiled.target(name, scope)
+            if value is not None:
+                self.after[name] = self.buffers[output] = value
+        elif output in compiled.static:
+            v = compiled.static[output]
+            value = self.buffers[output] = empty(v.shape, v.dtype, self.place)
+            view = host_view(value)
+            if view is not None:
+                self.views[output] = view
+        if value is None:
+            self.allocated.append(output)
+        self.binding.output(output, value)
 
-    def check(self, value: Value) -> None:
-        """Raise FeedError if the scope holds a value of another type."""
-        if self.fits(value):
+    def feed(self, name: str, array: Any) -> None:  # noqa: ANN401 - an array, a list or None
+        """Bind a fed array without copying it; what is bound already stays as it is."""
+        known = self._fed.get(name)
+        if known is not None and known[0] is array and known[1] == array.shape:
             return
-        v, held = self.variable, f"{value.data_type()} {value.shape()}"
-        raise FeedError(
-            f"the scope holds {v.name} with another type than the Program's",
-            operands=[
-                ("declared", v.tensor_type),
-                ("in the scope", held),
-            ],
-            where=v.where,
-            fix=f"set it to an array of type {v.tensor_type}",
-        )
+        if self.binding.feed(name, array):
+            self._fed[name] = (array, array.shape)
+        else:
+            self._fed.pop(name, None)
+
+    def array(self, output: str) -> Any:  # noqa: ANN401 - of no tensor what it holds
+        """The last run's value in host memory, which later steps do not write to."""
+        view = self.views.get(output)
+        return to_numpy(self._written(output)) if view is None else view.copy()
+
+    def value(self, output: str) -> Value:
+        """The same on its device."""
+        value = self._written(output)
+        is_ours = output in self.buffers or output in self.state_of
+        return to_device(to_numpy(value), self.place) if is_ours else value
+
+    def _written(self, output: str) -> Value:
+        if output in self.buffers:
+            return self.buffers[output]
+        return self._results()[self.positions[output]]
+
+    def _results(self) -> list[Value]:
+        if not self._found:
+            self._found = self.binding.outputs()
+        return self._found
+
+    def commit(self, scope: Scope) -> None:
+        """Make what was written the state; what it replaces becomes the spare buffer."""
+        scope.spares.update(self.before)
+        scope.values.update(self.after)
+        for output in self.allocated:
+            if output in self.state_of:
+                scope.values[self.state_of[output]] = self._results()[self.positions[output]]
+            self.binding.output(output, None)  # or the next run would write to what this one gave
+        self._found = []
 
 
-_ORT_NAMES = {"float32": "float", "float64": "double"}
+def _missing(v: Variable) -> MissingFeedError:
+    return MissingFeedError(
+        f"{v.name} is needed and not fed",
+        operands=[(v.name, v.tensor_type)],
+        where=v.where,
+        fix=f"add {v.name!r} to feed, or run a Program that does not need it "
+        "(program.clone(for_test=True), or fetch less)",
+    )

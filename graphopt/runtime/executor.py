@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from graphopt.errors import ArgumentTypeError, DeviceError
+from graphopt.errors import ArgumentError, ArgumentTypeError, DeviceError
 from graphopt.ir.program import Program
-from graphopt.ir.variable import Constant
-from graphopt.runtime.compile import CompiledProgram, Plan
+from graphopt.runtime.compile import CompiledProgram
+from graphopt.runtime.entry import Cache
 from graphopt.runtime.place import Place, as_place
-from graphopt.runtime.request import Feed, Request, as_feed, as_request
+from graphopt.runtime.request import Feed, as_feed, as_request
 from graphopt.runtime.scope import Scope, global_scope
-from graphopt.runtime.session import FetchedTensor, check_place, to_numpy
+from graphopt.runtime.session import FetchedTensor, check_place
+from graphopt.runtime.step import Step
 from graphopt.scoping import default_main_program
-
-MAX_COMPILED = 64  # of one Program: as many combinations of feeds and fetches
 
 
 class Executor:
@@ -31,7 +30,7 @@ class Executor:
     def __init__(self, place: Place | str | None = None) -> None:
         self.place = as_place(place)
         check_place(self.place)
-        self._cache: WeakKeyDictionary[Program, dict[Any, CompiledProgram]] = WeakKeyDictionary()
+        self._cache: WeakKeyDictionary[Program, Cache] = WeakKeyDictionary()
         self._closed = False
 
     def run(
@@ -65,47 +64,87 @@ class Executor:
         """
         if self._closed:
             raise DeviceError("the Executor is closed", fix="make a new Executor")
+        program = self._checked(program)
+        scope = global_scope() if scope is None else scope
+        entry = self._requests(program).asked(feed, fetch_list)
+        compiled = None if entry is None else entry.known(feed or {})  # type: ignore[arg-type]
+        if compiled is None:
+            compiled, arrays = self._compiled(program, feed, fetch_list)
+        else:
+            arrays = cast("dict[str, np.ndarray]", feed or {})
+        if compiled is None:
+            warnings.warn("the Program has no ops: nothing is run", stacklevel=2)
+            return []
+        found = compiled.run(arrays, scope, program.rates, on_device=not return_numpy)
+        return found if return_numpy else [FetchedTensor(value) for value in found]
+
+    def prepare(
+        self,
+        program: Program | None = None,
+        feed: Feed | None = None,
+        fetch_list: object = None,
+        scope: Scope | None = None,
+    ) -> Step:
+        """Compile a run and return it as a function, for loops where every microsecond counts.
+
+        ``step(feed)`` is what ``run(program, feed, fetch_list)`` is, for feeds of the names, dtypes
+        and shapes given here; ``step()`` runs again with the arrays fed last, as they are then.
+
+        >>> import graphopt as go
+        >>> main, startup = go.static.Program(), go.static.Program()
+        >>> with go.static.program_guard(main, startup):
+        ...     x = go.static.data("x", [None, 3])
+        ...     loss = go.mean(go.static.nn.fc(x, 1))
+        ...     _ = go.optimizer.SGD(0.1).minimize(loss)
+        >>> exe, batch = go.static.Executor(), {"x": np.ones((2, 3), "f4")}
+        >>> _ = exe.run(startup)
+        >>> step = exe.prepare(main, batch, [loss])
+        >>> losses = [float(step(batch)[0]) for _ in range(3)]
+        >>> losses[0] > losses[1] > losses[2]
+        True
+
+        Raises:
+            FeedError: as ``run`` does; ``step`` raises it for a feed of another shape or dtype.
+        """
+        program = self._checked(program)
+        compiled, arrays = self._compiled(program, feed, fetch_list)
+        if compiled is None:
+            raise ArgumentError("the Program has no ops to run", fix="record some, or fetch one")
+        return Step(compiled, arrays, program, global_scope() if scope is None else scope)
+
+    def _checked(self, program: Program | None) -> Program:
+        if self._closed:
+            raise DeviceError("the Executor is closed", fix="make a new Executor")
         program = default_main_program() if program is None else program
         if not isinstance(program, Program):
             raise ArgumentTypeError(
                 f"Executor.run takes a Program, not {type(program).__name__}",
                 fix="exe.run(program, feed={…}, fetch_list=[…])",
             )
+        return program
+
+    def _requests(self, program: Program) -> Cache:
+        """The compiled requests of a Program as it is now."""
+        cache = self._cache.get(program)
+        if cache is None or cache.version != program.version:
+            cache = self._cache[program] = Cache(program.version)
+        return cache
+
+    def _compiled(
+        self, program: Program, feed: object, fetch_list: object
+    ) -> tuple[CompiledProgram | None, dict[str, np.ndarray]]:
+        """What runs a request, None if there is nothing to run; and the feeds as arrays."""
         arrays = as_feed(program, feed)
         request = as_request(program, fetch_list)
         if not program.global_block().ops and not request.fetch:
-            warnings.warn("the Program has no ops: nothing is run", stacklevel=2)
-            return []
-        compiled = self._compiled(program, request, arrays)
-        scope = global_scope() if scope is None else scope
-        found = compiled.run(arrays, scope, program.rates)
-        if return_numpy:
-            return [to_numpy(value) for value in found]
-        return [FetchedTensor(value) for value in found]
-
-    def _compiled(
-        self, program: Program, request: Request, feeds: dict[str, np.ndarray]
-    ) -> CompiledProgram:
-        cache = self._cache.setdefault(program, {})
-        for stale in [key for key in cache if key[0] != program.version]:
-            del cache[stale]
-        key = (
-            program.version,
-            tuple(sorted(feeds)),
-            # clones number their constants anew
-            tuple(id(v) if isinstance(v, Constant) else v.name for v in request.fetch),
-            tuple(id(op) for op in request.roots),
-            request.updates,
-        )
-        if key in cache:
-            return cache[key]
-        compiled = CompiledProgram(Plan(program, request, tuple(feeds)), self.place)
+            return None, arrays
+        cache = self._requests(program)
+        entry = cache.entry(program, request, tuple(arrays))
+        compiled = entry.compiled(program, request, arrays, self.place)
         # A Program that reads nothing runs once: keeping its session would only hold memory.
         if compiled.plan.inputs:
-            while len(cache) >= MAX_COMPILED:
-                del cache[next(iter(cache))]
-            cache[key] = compiled
-        return compiled
+            cache.keep(entry, program, feed, fetch_list)
+        return compiled, arrays
 
     def close(self) -> None:
         """Drop every compiled Program; a later run raises."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import onnx
@@ -157,6 +157,15 @@ def empty(shape: Sequence[int], dtype: np.dtype, place: Place) -> Value:
     )
 
 
+def host_view(value: Value) -> np.ndarray | None:
+    """The value's own memory as an array; None where numpy cannot see it."""
+    if value.device_name() != "cpu" or value.data_type() in CARRIED:
+        return None
+    view = value.numpy()
+    shares = view.ctypes.data == value.data_ptr()
+    return view if shares else None
+
+
 class FetchedTensor:
     """A fetched value that stays on its device: what ``run(return_numpy=False)`` returns."""
 
@@ -200,35 +209,97 @@ class Session:
             disabled_optimizers=["EliminateDropout", *folding],
         )
         self._unbound = any(map(_is_unbound, (*model.graph.input, *model.graph.output)))
+        self.takes_buffers = not self._unbound
         if place.device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
             raise DeviceError(
                 "onnxruntime could not load its CUDA provider",
                 fix="install the CUDA and cuDNN versions it was built for, or use CPUPlace()",
             )
 
-    def run(self, inputs: Mapping[str, Value], outputs: Mapping[str, Value | None]) -> list[Value]:
-        """Run once. An output is written into the value given for it; None lets it be allocated."""
+    def bind(self) -> Binding:
+        """Where a run is to read its inputs and write its outputs, to be filled in."""
         if self._unbound:
-            return self._run_unbound(inputs, outputs)
-        binding = self._session.io_binding()
-        for name, value in inputs.items():
-            binding.bind_ortvalue_input(name, value)
-        for name, value in outputs.items():
-            if value is None:
-                binding.bind_output(name, self.place.device, self.place.index)
-            else:
-                binding.bind_ortvalue_output(name, value)
-        self._session.run_with_iobinding(binding)
-        return list(binding.get_outputs())
+            return _Unbound(self._session, self.place)
+        return _Bound(self._session, self.place)
 
-    def _run_unbound(
-        self, inputs: Mapping[str, Value], outputs: Mapping[str, Value | None]
-    ) -> list[Value]:
-        """The same where a value is no numeric tensor, through Python's own objects."""
-        feeds = {name: value.numpy() for name, value in inputs.items()}
-        found = self._session.run(list(outputs), feeds)
-        return [to_device(np.asarray(v) if isinstance(v, np.generic) else v, self.place)
-                for v in found]  # fmt: skip
+
+class Binding(Protocol):
+    """The inputs and outputs of a session, set once and run many times."""
+
+    def input(self, name: str, value: Value) -> None:
+        """Read an input from a value, from the next run on."""
+
+    def feed(self, name: str, array: Any) -> bool:  # noqa: ANN401 - an array, a list or None
+        """Read an input from a fed array; whether it is the array's own memory that is read."""
+
+    def output(self, name: str, value: Value | None) -> None:
+        """Write an output into a value; None lets the next run allocate it."""
+
+    def run(self) -> None:
+        """Run once."""
+
+    def outputs(self) -> list[Value]:
+        """The results of the last run, in the order in which the outputs were first set."""
+
+
+class _Bound:
+    """A binding in onnxruntime's own terms: no value is touched by Python."""
+
+    def __init__(self, session: Any, place: Place) -> None:  # noqa: ANN401 - untyped
+        self._binding = session.io_binding()
+        self._run, self._place = session.run_with_iobinding, place
+        self.input = self._binding.bind_ortvalue_input
+        self._is_host = place.device == "cpu"
+
+    def feed(self, name: str, array: Any) -> bool:  # noqa: ANN401 - always an array here
+        is_own = array.flags.c_contiguous and array.dtype.isbuiltin == 1 and self._is_host
+        if is_own:
+            self._binding.bind_cpu_input(name, array)  # the shorter way to the same
+        else:
+            self.input(name, to_device(array, self._place))
+        return bool(is_own)
+
+    def output(self, name: str, value: Value | None) -> None:
+        if value is None:
+            self._binding.bind_output(name, self._place.device, self._place.index)
+        else:
+            self._binding.bind_ortvalue_output(name, value)
+
+    def run(self) -> None:
+        self._run(self._binding)
+
+    def outputs(self) -> list[Value]:
+        return list(self._binding.get_outputs())
+
+
+class _Unbound:
+    """The same where a value is no numeric tensor, through Python's own objects."""
+
+    def __init__(self, session: Any, place: Place) -> None:  # noqa: ANN401 - untyped
+        self._session, self._place = session, place
+        self._inputs: dict[str, Value] = {}
+        self._outputs: dict[str, None] = {}
+        self._found: list[Value] = []
+
+    def input(self, name: str, value: Value) -> None:
+        self._inputs[name] = value
+
+    def feed(self, name: str, array: Any) -> bool:  # noqa: ANN401 - an array, a list or None
+        self._inputs[name] = to_device(array, self._place)
+        return False
+
+    def output(self, name: str, value: Value | None) -> None:
+        self._outputs[name] = None
+
+    def run(self) -> None:
+        feeds = {name: value.numpy() for name, value in self._inputs.items()}
+        found = self._session.run(list(self._outputs), feeds)
+        self._found = [
+            to_device(np.asarray(v) if isinstance(v, np.generic) else v, self._place) for v in found
+        ]
+
+    def outputs(self) -> list[Value]:
+        return self._found
 
 
 def _is_unbound(info: onnx.ValueInfoProto) -> bool:

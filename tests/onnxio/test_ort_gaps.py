@@ -4,7 +4,7 @@ import onnxruntime as ort
 import pytest
 
 import graphopt as go
-from graphopt.runtime.compile import Plan
+from graphopt.runtime.plan import Plan
 from graphopt.runtime.request import as_request
 from graphopt.runtime.session import failures
 from tests.helpers import held

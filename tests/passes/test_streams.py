@@ -16,7 +16,7 @@ from graphopt.parameters import create_parameter
 from graphopt.passes.backward import append_backward, gradients
 from graphopt.passes.prune import free_variables
 from graphopt.passes.streams import Streams, advances, below, is_stream
-from graphopt.runtime.compile import Plan
+from graphopt.runtime.plan import Plan
 from graphopt.runtime.executor import Executor
 from graphopt.runtime.request import as_request
 from graphopt.runtime.scope import Scope

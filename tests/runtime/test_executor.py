@@ -231,11 +231,30 @@ def test_programs_are_compiled_once_until_they_change(model, monkeypatch):
     monkeypatch.setattr(compile, "Session", counted)
     for rows in (6, 3, 6):
         model.run([model.loss], feed={k: v[:rows] for k, v in model.feed.items()})
-    assert len(built) == 1
+    assert len(built) == 2
     with go.static.program_guard(model.main):
         doubled = model.loss * 2.0
     model.run([doubled])
-    assert len(built) == 2
+    assert len(built) == 3
+
+
+def test_shapes_that_vary_share_one_compiled_program(model, monkeypatch):
+    built = []
+    from graphopt.runtime import compile
+    from graphopt.runtime.entry import MAX_CHECKED, MAX_SPECIALISED
+    from graphopt.runtime.session import Session
+
+    def counted(*args):
+        built.append(args)
+        return Session(*args)
+
+    monkeypatch.setattr(compile, "Session", counted)
+    feed = {k: np.repeat(v, 40, axis=0) for k, v in model.feed.items()}
+    for rows in range(1, MAX_CHECKED + 20):
+        part = {k: v[:rows] for k, v in feed.items()}
+        twin = model.run([model.loss], feed=part)
+        assert np.isfinite(twin[0])
+    assert len(built) == MAX_SPECIALISED + 1
 
 
 def test_a_dropped_program_is_not_kept_alive():
@@ -381,7 +400,7 @@ def test_constants_of_programs_are_not_mixed_up():
 
 
 def test_compiled_programs_are_bounded(model):
-    from graphopt.runtime.executor import MAX_COMPILED
+    from graphopt.runtime.entry import MAX_COMPILED
 
     for count in range(1, MAX_COMPILED + 10):
         model.run([model.loss] * count)

@@ -1,0 +1,94 @@
+"""What a request needs: the pruned Program, what goes in, what comes out, and what it assigns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from graphopt.ir.program import Program
+from graphopt.ir.seeds import COUNTER
+from graphopt.ir.variable import Constant, Variable
+from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
+from graphopt.onnxio.write import Lowered, lower
+from graphopt.passes.base import Pipeline
+from graphopt.passes.decompose import Decompose
+from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
+from graphopt.passes.streams import Streams, advances, is_stream
+from graphopt.runtime.request import Request
+
+
+class Plan:
+    """What a request needs: the pruned Program, its inputs, and the state it assigns.
+
+    ``shapes`` of fed variables, where they are known, stand in for their open dims.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        request: Request,
+        fed: Sequence[str],
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        self.fed = frozenset(fed)
+        names = tuple(v.name for v in request.fetch)
+        counter, roots = _roots(program, request, names, fed)
+        prune = Prune(fetch=names, feed=tuple(fed), roots=roots)
+        self.program = Pipeline("step", prune, Streams(counter), Decompose(UNKNOWN_OPS)).run(
+            program
+        )
+        block = self.program.global_block()
+        self.fetch = [
+            self.program.constant(v.value, v.name) if isinstance(v, Constant) else block.var(v.name)
+            for v in request.fetch
+        ]
+        assigned = {id(v): v for op in block.ops for v in op.writes() if v.persistable}
+        self.inputs = self._inputs(fed)
+        order = {v.name: k for k, v in enumerate(self.inputs)}
+        self.state = sorted(assigned.values(), key=lambda v: order.get(v.name, len(order)))
+        if request.updates == "none":
+            self.state = []
+
+    def _inputs(self, fed: Sequence[str]) -> list[Variable]:
+        """What no op makes: feeds in the order they were given, then state in the order of use."""
+        block = self.program.global_block()
+        made = {id(v) for op in block.ops for v in op.writes()}
+        inputs = {id(v): v for v in free_variables(self.program)}
+        for name in fed:
+            if name in block.vars and id(block.vars[name]) in made:
+                inputs.setdefault(id(block.vars[name]), block.vars[name])
+        for v in self.fetch:
+            if id(v) not in made and not isinstance(v, Constant):
+                inputs.setdefault(id(v), v)
+        position = {name: k for k, name in enumerate(fed)}
+        return sorted(
+            inputs.values(),
+            key=lambda v: (
+                v.persistable and v.name not in position,
+                position.get(v.name, len(position)),
+            ),
+        )
+
+    def lower(self, device: str = "cpu") -> Lowered:
+        """The ONNX model, as it runs on a device."""
+        return lower(self.program, self.inputs, self.fetch, self.state, device=device)
+
+
+def _roots(
+    program: Program, request: Request, names: Sequence[str], fed: Sequence[str]
+) -> tuple[str, tuple[int, ...]]:
+    """The step counter's name, '' if there is none, and the positions of the ops to keep.
+
+    The counter advances in the runs that draw random numbers and may change state.
+    """
+    ops = program.global_block().ops
+    chosen = {id(op) for op in request.roots}
+    roots = [
+        k
+        for k, op in enumerate(ops)
+        if id(op) in chosen or (request.updates == "all" and assigns_state(op) and not advances(op))
+    ]
+    counter = [k for k, op in enumerate(ops) if advances(op)]
+    kept = needed_ops(program, names, fed, [ops[k] for k in roots])
+    if request.updates != "none" and any(is_stream(op) for op in kept):
+        roots += counter
+    return COUNTER if counter else "", tuple(roots)
