@@ -108,6 +108,10 @@ class DeviceError(GraphoptError, RuntimeError):
     """The asked device, or onnxruntime itself, is not available."""
 
 
+class CapacityError(GraphoptError, MemoryError):
+    """More memory or disk space is asked for than there is."""
+
+
 class StepError(GraphoptError, RuntimeError):
     """onnxruntime failed while loading or running a compiled Program; it is the ``__cause__``."""
 

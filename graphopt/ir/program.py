@@ -33,7 +33,7 @@ class Rate(Protocol):
 
 RESTORED = (
     "_generated_symbols", "_symbols", "_taken", "_used_symbols", "constants", "domains",
-    "equal_dims", "names", "opset", "rates", "version",
+    "equal_dims", "names", "opset", "rates", "tables", "version",
 )  # fmt: skip
 LETTERS = "NMKLPQRSTUVW"
 LARGE = 1024  # bytes: a constant's content is kept as a key up to here, beyond it as a digest
@@ -59,6 +59,7 @@ class Program:
         self._random_seed = 0
         self._taken: dict[str, int] = {}
         self.rates: dict[str, Rate] = {}  # variables that every run is to set first
+        self.tables: dict[str, str] = {}  # states of rows used in turn, and where these are kept
         self._symbols = 0
         self._used_symbols: set[str] = set()
         self._generated_symbols: set[str] = set()
@@ -293,6 +294,7 @@ class Program:
         """Go on numbering names and symbols where ``other`` is."""
         self._symbols, self._taken, self.opset = other._symbols, dict(other._taken), other.opset
         self.rates, self.domains = dict(other.rates), dict(other.domains)
+        self.tables = dict(other.tables)
         self.equal_dims, self._scopes = dict(other.equal_dims), set(other._scopes)
         self._used_symbols = set(other._used_symbols)
         self._generated_symbols = set(other._generated_symbols)

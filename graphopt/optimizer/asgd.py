@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from graphopt.clip import ClipGradBase
-from graphopt.errors import ArgumentError, ArgumentTypeError
+from graphopt.errors import ArgumentError, ArgumentTypeError, did_you_mean
 from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Variable
 from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
 from graphopt.optimizer.state import State
+from graphopt.runtime.rows import STORAGES
 
 
 class ASGD(Optimizer):
@@ -24,7 +25,12 @@ class ASGD(Optimizer):
     Schmidt, Le Roux, Bach: Minimizing Finite Sums with the Stochastic Average Gradient, 2017.
 
     Args:
-        batch_num: n, the number of batches in an epoch. The others are those of ``Optimizer``.
+        batch_num: n, the number of batches in an epoch.
+        history: where the rows of y are kept: on the ``"device"``, in ``"host"`` memory, or in a
+            memory-mapped file on ``"disk"`` (in TMPDIR). A step reads one row and writes one; from
+            the host or disk the next row is brought while a step runs.
+
+    The other arguments are those of ``Optimizer``.
 
     >>> import graphopt as go
     >>> main, startup = go.static.Program(), go.static.Program()
@@ -38,7 +44,7 @@ class ASGD(Optimizer):
     [('fc_0.w_0', 'fc_0.w_0@GRAD'), ('fc_0.b_0', 'fc_0.b_0@GRAD')]
 
     Raises:
-        ArgumentError: learning_rate is None; batch_num is None or not positive.
+        ArgumentError: learning_rate is None; batch_num is None or not positive; no such history.
         ArgumentTypeError: an argument has the wrong type.
     """
 
@@ -51,16 +57,25 @@ class ASGD(Optimizer):
         grad_clip: ClipGradBase | None = None,
         multi_precision: bool = False,
         name: str | None = None,
+        history: str = "device",
     ) -> None:
         if learning_rate is None:
             raise ArgumentError("learning_rate must not be None", fix="e.g. 0.001")
         self._batch_num = _checked_batch_num(batch_num)
+        if history not in STORAGES:
+            raise ArgumentError(
+                f"history must be one of {', '.join(STORAGES)}, not {history!r}",
+                fix=did_you_mean(str(history), STORAGES) or 'e.g. "device"',
+            )
+        self._history = history
         super().__init__(learning_rate, parameters, weight_decay, grad_clip, multi_precision, name)
 
     def _update(self, state: State, w: Variable, dw: Variable, lr: Variable) -> None:
         d = state.new("d", w.tensor_type)
         y = state.new("y", TensorType(w.dtype, (self._batch_num, *w.shape)))
         m = state.new("m", TensorType(np.dtype("i8"), (1,)))
+        for program in (state.g.program, state.startup):
+            program.tables[y.name] = self._history
         state.g.emit("ASGD", w, dw, d, y, m, lr, into=[w, d, y, m])
 
 

@@ -10,11 +10,14 @@ import numpy as np
 from graphopt.errors import MissingFeedError, UninitializedError
 from graphopt.ir.program import Rate
 from graphopt.ir.seeds import COUNTER
+from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Variable
+from graphopt.passes.history import Table
 from graphopt.runtime.explain import explained
 from graphopt.runtime.kernels import without_kernel
 from graphopt.runtime.place import Place
-from graphopt.runtime.plan import Plan
+from graphopt.runtime.plan import StepPlan
+from graphopt.runtime.rows import Rows, check_room, rows_of
 from graphopt.runtime.scope import Scope
 from graphopt.runtime.session import (
     Session,
@@ -25,7 +28,7 @@ from graphopt.runtime.session import (
     to_device,
     to_numpy,
 )
-from graphopt.runtime.state import StateType
+from graphopt.runtime.state import StateType, misfit
 
 LAYOUTS = 2  # of one compiled Program: steps alternate between two buffers of each state
 
@@ -37,15 +40,22 @@ class CompiledProgram:
     the other way: both ways are bound once, and a step only has to see which one it is.
     """
 
-    def __init__(self, plan: Plan, place: Place) -> None:
+    def __init__(self, plan: StepPlan, place: Place) -> None:
         self.plan = plan
         self.place = place
         lowered = plan.lower(place.device)
-        self.fetched = lowered.fetched
+        self.fetched = lowered.fetched[: len(plan.fetch)]
+        new_rows = lowered.fetched[len(plan.fetch) :]
+        self.tables = list(zip(plan.tables, new_rows, strict=True))
         self.state_of = {output: name for name, output in lowered.next_state.items()}
         self.outputs = {o.name: position for position, o in enumerate(lowered.model.graph.output)}
         self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
-        self.feeds = [v for v in plan.inputs if not v.persistable or v.name in plan.fed]
+        rows = {t.row for t in plan.tables}
+        self.feeds = [
+            v
+            for v in plan.inputs
+            if v.name not in rows and (not v.persistable or v.name in plan.fed)
+        ]
         self.reads = {v.name: v for v in plan.inputs if v.persistable and v.name not in plan.fed}
         self.held = tuple(dict.fromkeys([*self.reads, *lowered.next_state]))
         self.ops = lowered.ops
@@ -70,8 +80,11 @@ class CompiledProgram:
         Variables named in ``rates`` are first set to what these say now. The values are arrays, or
         with ``on_device`` what the runtime holds.
         """
+        if self.plan.zeros:
+            self._check_room()
         self._set_rates(scope, rates)
         layout = self._layout(scope)
+        moved = [(t, self._bind_rows(layout, t, new_row, scope)) for t, new_row in self.tables]
         for v in self.feeds:
             if v.name not in feeds:
                 raise _missing(v)
@@ -84,7 +97,38 @@ class CompiledProgram:
         fetch = layout.value if on_device else layout.array
         fetched = [fetch(name) for name in self.fetched]
         layout.commit(scope)
+        for table, rows in moved:
+            rows.commit(scope.values[table.count])
+        for name, tensor_type in self.plan.zeros.items():
+            scope.spares.pop(name, None)
+            scope.values[name] = rows_of(tensor_type, self.plan.storages[name], self.place)
         return fetched
+
+    def _check_room(self) -> None:
+        storages = self.plan.storages
+        check_room({name: (found, storages[name]) for name, found in self.plan.zeros.items()})
+
+    def _bind_rows(self, layout: _Layout, table: Table, new_row: str, scope: Scope) -> Rows:
+        rows = self._rows(table, scope)
+        rows.locate(scope.values[table.count])
+        layout.binding.input(table.row, rows.read())
+        layout.binding.output(new_row, rows.target())
+        return rows
+
+    def _rows(self, table: Table, scope: Scope) -> Rows:
+        """The table's rows; a value that is still in one piece, such as a loaded one, is cut up."""
+        v = table.variable
+        value = scope.values.get(v.name)
+        if isinstance(value, Rows) and value.fits(v.tensor_type, self.place):
+            return value
+        if value is None:
+            raise _uninitialized(v)
+        array = to_numpy(value)
+        if TensorType(array.dtype, array.shape) != v.tensor_type:
+            raise misfit(v, TensorType(array.dtype, array.shape))
+        storage = self.plan.storages.get(v.name, "device")
+        rows = scope.values[v.name] = rows_of(v.tensor_type, storage, self.place, array)
+        return rows
 
     def _set_rates(self, scope: Scope, rates: Mapping[str, Rate]) -> None:
         for name in rates:
@@ -115,13 +159,8 @@ class CompiledProgram:
         if value is None and v.name == COUNTER:
             return to_device(np.zeros((), np.int64), self.place)
         if value is None:
-            raise UninitializedError(
-                f"{v.name} has no value yet",
-                operands=[(v.name, v.tensor_type)],
-                where=v.where,
-                fix="run the startup Program first: exe.run(startup_program)",
-            )
-        if value.device_name() != self.place.device:
+            raise _uninitialized(v)
+        if isinstance(value, Rows) or value.device_name() != self.place.device:
             value = scope.values[v.name] = to_device(to_numpy(value), self.place)
         self.types[v.name].check(value)
         return value
@@ -244,4 +283,13 @@ def _missing(v: Variable) -> MissingFeedError:
         where=v.where,
         fix=f"add {v.name!r} to feed, or run a Program that does not need it "
         "(program.clone(for_test=True), or fetch less)",
+    )
+
+
+def _uninitialized(v: Variable) -> UninitializedError:
+    return UninitializedError(
+        f"{v.name} has no value yet",
+        operands=[(v.name, v.tensor_type)],
+        where=v.where,
+        fix="run the startup Program first: exe.run(startup_program)",
     )

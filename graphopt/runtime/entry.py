@@ -12,7 +12,7 @@ from graphopt.ir.program import Program
 from graphopt.ir.variable import Constant, Variable
 from graphopt.runtime.compile import CompiledProgram
 from graphopt.runtime.place import Place
-from graphopt.runtime.plan import Plan
+from graphopt.runtime.plan import StepPlan
 from graphopt.runtime.request import Request
 
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -50,10 +50,10 @@ class Entry:
             return self._known[shapes]
         if self.is_open and len(self._known) < MAX_SPECIALISED:
             known = dict(zip(self.fed, shapes, strict=True))
-            found = CompiledProgram(Plan(program, request, self.fed, known), place)
+            found = CompiledProgram(StepPlan(program, request, self.fed, known), place)
         else:
             if self._shared is None:
-                self._shared = CompiledProgram(Plan(program, request, self.fed), place)
+                self._shared = CompiledProgram(StepPlan(program, request, self.fed), place)
             found = self._shared
         if len(self._known) < MAX_CHECKED:
             self._known[shapes] = found

@@ -6,36 +6,28 @@ from collections.abc import Mapping, Sequence
 
 from graphopt.ir.program import Program
 from graphopt.ir.seeds import COUNTER
+from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
 from graphopt.onnxio.write import Lowered, lower
-from graphopt.passes.base import Pipeline
+from graphopt.passes.base import Pass, Pipeline
 from graphopt.passes.decompose import Decompose
+from graphopt.passes.history import History, tables, zero_tables
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
 from graphopt.passes.streams import Streams, advances, is_stream
 from graphopt.runtime.request import Request
 
 
 class Plan:
-    """What a request needs: the pruned Program, its inputs, and the state it assigns.
+    """What a request needs: the pruned Program, its inputs, and the state it assigns."""
 
-    ``shapes`` of fed variables, where they are known, stand in for their open dims.
-    """
-
-    def __init__(
-        self,
-        program: Program,
-        request: Request,
-        fed: Sequence[str],
-        shapes: Mapping[str, tuple[int, ...]] | None = None,
-    ) -> None:
+    def __init__(self, program: Program, request: Request, fed: Sequence[str]) -> None:
         self.fed = frozenset(fed)
-        names = tuple(v.name for v in request.fetch)
-        counter, roots = _roots(program, request, names, fed)
-        prune = Prune(fetch=names, feed=tuple(fed), roots=roots)
-        self.program = Pipeline("step", prune, Streams(counter), Decompose(UNKNOWN_OPS)).run(
-            program
-        )
+        self.kept = tuple(v.name for v in request.fetch)
+        counter, roots = _roots(program, request, self.kept, fed)
+        prune = Prune(fetch=self.kept, feed=tuple(fed), roots=self._needed(program, roots))
+        passes = [prune, Streams(counter), Decompose(UNKNOWN_OPS), *self._optimisations()]
+        self.program = Pipeline("step", *passes).run(program)
         block = self.program.global_block()
         self.fetch = [
             self.program.constant(v.value, v.name) if isinstance(v, Constant) else block.var(v.name)
@@ -47,6 +39,12 @@ class Plan:
         self.state = sorted(assigned.values(), key=lambda v: order.get(v.name, len(order)))
         if request.updates == "none":
             self.state = []
+
+    def _needed(self, program: Program, roots: tuple[int, ...]) -> tuple[int, ...]:
+        return roots
+
+    def _optimisations(self) -> Sequence[Pass]:
+        return ()
 
     def _inputs(self, fed: Sequence[str]) -> list[Variable]:
         """What no op makes: feeds in the order they were given, then state in the order of use."""
@@ -71,6 +69,50 @@ class Plan:
     def lower(self, device: str = "cpu") -> Lowered:
         """The ONNX model, as it runs on a device."""
         return lower(self.program, self.inputs, self.fetch, self.state, device=device)
+
+
+class StepPlan(Plan):
+    """A plan for the runtime: it may hold what only the runtime can do, so no file does.
+
+    ``shapes`` of fed variables, where they are known, stand in for their open dims. ``tables`` are
+    the states whose rows the runtime moves, ``zeros`` those that it is to make, all zero.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        request: Request,
+        fed: Sequence[str],
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        self.shapes = dict(shapes or {})
+        self.zeros: dict[str, TensorType] = {}
+        self.updates = request.updates
+        self.storages = program.tables
+        super().__init__(program, request, fed)
+        self.tables = tables(self.program)
+        variables = self.program.global_block().vars
+        self.new_rows = [variables[t.new_row] for t in self.tables]
+
+    def _needed(self, program: Program, roots: tuple[int, ...]) -> tuple[int, ...]:
+        """The roots less the ops that only fill a table with zeros: its rows are made here."""
+        found = zero_tables(program, program.tables)
+        ops = program.global_block().ops
+        filling = [k for k in roots if any(v.name in found for v in ops[k].writes())]
+        if len(filling) == len(roots):
+            return roots
+        self.zeros = {v.name: v.tensor_type for k in filling for v in ops[k].writes()
+                      if v.name not in self.kept}  # fmt: skip
+        return tuple(k for k in roots if not any(v.name in self.zeros for v in ops[k].writes()))
+
+    def _optimisations(self) -> Sequence[Pass]:
+        keep = (*self.kept, *self.fed)
+        return [History(keep)] if self.updates != "none" else []
+
+    def lower(self, device: str = "cpu") -> Lowered:
+        """The ONNX model, as it runs on a device; behind the fetches, the new rows of tables."""
+        fetch = [*self.fetch, *self.new_rows]
+        return lower(self.program, self.inputs, fetch, self.state, device=device)
 
 
 def _roots(

@@ -35,6 +35,11 @@ def _onnxruntime() -> Any:  # noqa: ANN401 - an untyped module
 
 
 @cache
+def _ort_value() -> Any:  # noqa: ANN401 - an untyped class
+    return _onnxruntime().OrtValue
+
+
+@cache
 def failures() -> tuple[type[Exception], ...]:
     """The exceptions onnxruntime raises: each of its own class, without a common base."""
     state = _onnxruntime().capi.onnxruntime_pybind11_state
@@ -135,9 +140,10 @@ def to_numpy(value: Value) -> Any:  # noqa: ANN401 - an array; of a HostValue wh
     """A copy in host memory."""
     if isinstance(value, HostValue):
         return deepcopy(value.value)
-    if value.data_type() in CARRIED:
+    if isinstance(value, _ort_value()) and value.data_type() in CARRIED:
         return _carried_to_numpy(value, CARRIED[value.data_type()])
-    return np.array(value.numpy())
+    array = value.numpy()
+    return array if array.flags.owndata else np.array(array)
 
 
 def _carried_to_numpy(value: Value, dtype: np.dtype) -> np.ndarray:

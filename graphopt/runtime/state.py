@@ -29,16 +29,17 @@ class StateType:
         """Raise FeedError if the scope holds a value of another type."""
         if self.fits(value):
             return
-        v, held = self.variable, f"{value.data_type()} {value.shape()}"
-        raise FeedError(
-            f"the scope holds {v.name} with another type than the Program's",
-            operands=[
-                ("declared", v.tensor_type),
-                ("in the scope", held),
-            ],
-            where=v.where,
-            fix=f"set it to an array of type {v.tensor_type}",
-        )
+        raise misfit(self.variable, f"{value.data_type()} {value.shape()}")
+
+
+def misfit(v: Variable, held: object) -> FeedError:
+    """What is raised where the scope holds ``held`` for a variable of another type."""
+    return FeedError(
+        f"the scope holds {v.name} with another type than the Program's",
+        operands=[("declared", v.tensor_type), ("in the scope", held)],
+        where=v.where,
+        fix=f"set it to an array of type {v.tensor_type}",
+    )
 
 
 _ORT_NAMES = {"float32": "float", "float64": "double"}
