@@ -48,7 +48,9 @@ class CompiledProgram:
         new_rows = lowered.fetched[len(plan.fetch) :]
         self.tables = list(zip(plan.tables, new_rows, strict=True))
         self.state_of = {output: name for name, output in lowered.next_state.items()}
-        self.outputs = {o.name: position for position, o in enumerate(lowered.model.graph.output)}
+        moved = {new_row for _, new_row in self.tables}
+        outputs = (o.name for o in lowered.model.graph.output if o.name not in moved)
+        self.outputs = {name: position for position, name in enumerate(outputs)}
         self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
         rows = {t.row for t in plan.tables}
         self.feeds = [
@@ -61,6 +63,7 @@ class CompiledProgram:
         self.ops = lowered.ops
         self._layouts: list[_Layout] = []
         self._rates: dict[str, tuple[float, Value]] = {}
+        self._rows_seen: dict[str, Rows] = {}  # they fit
         try:
             self.session = Session(lowered.model, place)
         except failures() as error:
@@ -87,7 +90,7 @@ class CompiledProgram:
         moved = [(t, self._bind_rows(layout, t, new_row, scope)) for t, new_row in self.tables]
         for v in self.feeds:
             if v.name not in feeds:
-                raise _missing(v)
+                raise _missing(v, self.plan.declared[v.name])
             layout.feed(v.name, feeds[v.name])
         try:
             layout.run()
@@ -118,8 +121,12 @@ class CompiledProgram:
     def _rows(self, table: Table, scope: Scope) -> Rows:
         """The table's rows; a value that is still in one piece, such as a loaded one, is cut up."""
         v = table.variable
-        value = scope.values.get(v.name)
+        value: object = scope.values.get(v.name)
+        seen = self._rows_seen.get(v.name)
+        if seen is not None and value is seen:
+            return seen
         if isinstance(value, Rows) and value.fits(v.tensor_type, self.place):
+            self._rows_seen[v.name] = value
             return value
         if value is None:
             raise _uninitialized(v)
@@ -276,10 +283,10 @@ class _Layout:
         self._found = []
 
 
-def _missing(v: Variable) -> MissingFeedError:
+def _missing(v: Variable, declared: TensorType) -> MissingFeedError:
     return MissingFeedError(
         f"{v.name} is needed and not fed",
-        operands=[(v.name, v.tensor_type)],
+        operands=[(v.name, declared)],
         where=v.where,
         fix=f"add {v.name!r} to feed, or run a Program that does not need it "
         "(program.clone(for_test=True), or fetch less)",

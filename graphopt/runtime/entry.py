@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from graphopt.errors import ShapeError, StepError
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
 from graphopt.ir.variable import Constant, Variable
@@ -49,15 +50,26 @@ class Entry:
         if shapes in self._known:
             return self._known[shapes]
         if self.is_open and len(self._known) < MAX_SPECIALISED:
-            known = dict(zip(self.fed, shapes, strict=True))
-            found = CompiledProgram(StepPlan(program, request, self.fed, known), place)
+            found = self._special(program, request, shapes, place)
         else:
-            if self._shared is None:
-                self._shared = CompiledProgram(StepPlan(program, request, self.fed), place)
-            found = self._shared
+            found = self._open(program, request, place)
         if len(self._known) < MAX_CHECKED:
             self._known[shapes] = found
         return found
+
+    def _special(
+        self, program: Program, request: Request, shapes: Shapes, place: Place
+    ) -> CompiledProgram:
+        known = dict(zip(self.fed, shapes, strict=True))
+        try:
+            return CompiledProgram(StepPlan(program, request, self.fed, known), place)
+        except (StepError, ShapeError):  # operands that do not fit: a run can say it better
+            return self._open(program, request, place)
+
+    def _open(self, program: Program, request: Request, place: Place) -> CompiledProgram:
+        if self._shared is None:
+            self._shared = CompiledProgram(StepPlan(program, request, self.fed), place)
+        return self._shared
 
 
 class Cache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 from graphopt.ir.program import Program
@@ -14,8 +15,11 @@ from graphopt.passes.base import Pass, Pipeline
 from graphopt.passes.decompose import Decompose
 from graphopt.passes.history import History, tables, zero_tables
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
+from graphopt.passes.step import optimisations
 from graphopt.passes.streams import Streams, advances, is_stream
 from graphopt.runtime.request import Request
+
+WITHOUT = "GRAPHOPT_WITHOUT"
 
 
 class Plan:
@@ -90,6 +94,8 @@ class StepPlan(Plan):
         self.updates = request.updates
         self.storages = program.tables
         super().__init__(program, request, fed)
+        own = program.global_block().vars
+        self.declared = {v.name: own[v.name].tensor_type for v in self.inputs if v.name in own}
         self.tables = tables(self.program)
         variables = self.program.global_block().vars
         self.new_rows = [variables[t.new_row] for t in self.tables]
@@ -106,8 +112,11 @@ class StepPlan(Plan):
         return tuple(k for k in roots if not any(v.name in self.zeros for v in ops[k].writes()))
 
     def _optimisations(self) -> Sequence[Pass]:
-        keep = (*self.kept, *self.fed)
-        return [History(keep)] if self.updates != "none" else []
+        known = {name: self.shapes[name] for name in self.fed if name in self.shapes}
+        passes = [*optimisations(known, self.kept, self.fed, left_out())]
+        if self.updates != "none":
+            passes.append(History((*self.kept, *self.fed)))
+        return passes
 
     def lower(self, device: str = "cpu") -> Lowered:
         """The ONNX model, as it runs on a device; behind the fetches, the new rows of tables."""
@@ -134,3 +143,8 @@ def _roots(
     if request.updates != "none" and any(is_stream(op) for op in kept):
         roots += counter
     return COUNTER if counter else "", tuple(roots)
+
+
+def left_out() -> frozenset[str]:
+    """The passes that ``GRAPHOPT_WITHOUT`` names, to see what each is good for."""
+    return frozenset(os.environ.get(WITHOUT, "").replace(",", " ").split())

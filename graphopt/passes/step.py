@@ -1,0 +1,46 @@
+"""The passes that make a training step quicker, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from graphopt.passes.base import Pass
+from graphopt.passes.cse import CommonSubexpressions
+from graphopt.passes.cut import Cut
+from graphopt.passes.dead import DeadCode
+from graphopt.passes.fold import Fold
+from graphopt.passes.simplify import Simplify
+from graphopt.passes.specialise import Specialise
+
+
+def optimisations(
+    shapes: Mapping[str, tuple[int, ...]],
+    keep: Collection[str],
+    feed: Collection[str] = (),
+    without: Collection[str] = frozenset(),
+) -> tuple[Pass, ...]:
+    """The passes, for a Program that is pruned and has no random ops with seeds any more.
+
+    ``shapes`` are those of the feeds that are known, ``keep`` the names that are fetched, ``feed``
+    all names that are fed. ``without`` leaves out passes by their class's name.
+
+    >>> for step in optimisations({"x": (8, 4)}, ["loss"], without={"Specialise"}):
+    ...     print(step)
+    Cut(feed=('x',))
+    Fold(keep=('loss',), max_bytes=65536)
+    CommonSubexpressions(keep=('loss',))
+    Simplify(keep=('loss',))
+    CommonSubexpressions(keep=('loss',))
+    DeadCode(keep=('loss',))
+    """
+    names = tuple(keep)
+    passes = (
+        Cut(tuple(sorted({*feed, *shapes}))),
+        Specialise(dict(shapes)),
+        Fold(names),
+        CommonSubexpressions(names),
+        Simplify(names),
+        CommonSubexpressions(names),
+        DeadCode(names),
+    )
+    return tuple(p for p in passes if type(p).__name__ not in without)
