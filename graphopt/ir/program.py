@@ -30,6 +30,12 @@ class Rate(Protocol):
     def current(self) -> float | None:
         """The value now, or None: the scope's."""
 
+    def upcoming(self, steps: int) -> list[float] | None:
+        """The values of the next steps, or None: it stays as it is."""
+
+    def advance(self, steps: int) -> None:
+        """So many steps were run."""
+
 
 RESTORED = (
     "_generated_symbols", "_symbols", "_taken", "_used_symbols", "constants", "domains",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, StateError
@@ -10,7 +12,7 @@ from graphopt.ir.program import Program
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Parameter, Variable
-from graphopt.optimizer.lr import LRScheduler
+from graphopt.optimizer.lr import LRScheduler, ReduceOnPlateau
 from graphopt.parameters import create_state
 
 
@@ -38,6 +40,31 @@ class Rate:
     def current(self) -> float | None:
         """What the next run is to use; None while the first, constant rate stands."""
         return self.value() if self._was_set or self.scheduler is not None else None
+
+    def upcoming(self, steps: int) -> list[float] | None:
+        """The rates of the next steps, with the scheduler going on after each; None without one.
+
+        Raises:
+            StateError: the scheduler waits for a metric.
+        """
+        if self.scheduler is None:
+            return None
+        if isinstance(self.scheduler, ReduceOnPlateau):
+            raise StateError(
+                "ReduceOnPlateau needs a metric after each step, so it cannot go on by itself",
+                fix="run_steps(…, step_schedulers=False), then call its step",
+            )
+        ahead, rates = deepcopy(self.scheduler), []
+        ahead.verbose = False
+        for _ in range(steps):
+            rates.append(float(ahead()))
+            ahead.step()
+        return rates
+
+    def advance(self, steps: int) -> None:
+        """Let the scheduler go on by so many steps."""
+        for _ in range(steps if self.scheduler is not None else 0):
+            self.scheduler.step()  # type: ignore[union-attr]
 
     def value(self) -> float:
         """The rate now."""

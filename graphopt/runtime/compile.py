@@ -67,8 +67,8 @@ class CompiledProgram:
         try:
             self.session = Session(lowered.model, place)
         except failures() as error:
-            missing = without_kernel(error, lowered, place)
-            raise missing or explained(error, self.ops, {}, "loading") from error
+            lacking = without_kernel(error, lowered, place)
+            raise lacking or explained(error, self.ops, {}, "loading") from error
         self.static = self._static_fetches()
 
     def run(
@@ -90,7 +90,7 @@ class CompiledProgram:
         moved = [(t, self._bind_rows(layout, t, new_row, scope)) for t, new_row in self.tables]
         for v in self.feeds:
             if v.name not in feeds:
-                raise _missing(v, self.plan.declared[v.name])
+                raise missing(v, self.plan.declared[v.name])
             layout.feed(v.name, feeds[v.name])
         try:
             layout.run()
@@ -112,13 +112,13 @@ class CompiledProgram:
         check_room({name: (found, storages[name]) for name, found in self.plan.zeros.items()})
 
     def _bind_rows(self, layout: _Layout, table: Table, new_row: str, scope: Scope) -> Rows:
-        rows = self._rows(table, scope)
+        rows = self.rows(table, scope)
         rows.locate(scope.values[table.count])
         layout.binding.input(table.row, rows.read())
         layout.binding.output(new_row, rows.target())
         return rows
 
-    def _rows(self, table: Table, scope: Scope) -> Rows:
+    def rows(self, table: Table, scope: Scope) -> Rows:
         """The table's rows; a value that is still in one piece, such as a loaded one, is cut up."""
         v = table.variable
         value: object = scope.values.get(v.name)
@@ -283,7 +283,8 @@ class _Layout:
         self._found = []
 
 
-def _missing(v: Variable, declared: TensorType) -> MissingFeedError:
+def missing(v: Variable, declared: TensorType) -> MissingFeedError:
+    """What is raised where a variable that is needed is not fed."""
     return MissingFeedError(
         f"{v.name} is needed and not fed",
         operands=[(v.name, declared)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from graphopt.ir.program import Program
 from graphopt.ir.variable import Constant, Variable
 from graphopt.runtime.compile import CompiledProgram
 from graphopt.runtime.place import Place
-from graphopt.runtime.plan import StepPlan
+from graphopt.runtime.plan import StepPlan, StepsPlan
 from graphopt.runtime.request import Request
+from graphopt.runtime.steps import FEW_ROWS, CompiledSteps
 
+T = TypeVar("T")
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 MAX_COMPILED = 64  # of one Program: as many combinations of feeds and fetches
 MAX_SPECIALISED = 4  # shapes compiled for themselves; all others share one open Program
@@ -83,6 +85,7 @@ class Cache:
         self.version = version
         self._entries: dict[object, Entry] = {}
         self._aliases: dict[object, Entry] = {}
+        self._steps: dict[object, CompiledSteps] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -102,9 +105,29 @@ class Cache:
         if all(_lives_in(program, leaf) for leaf in _leaves(fetch_list)):
             _put(self._aliases, _identity(feed, fetch_list), entry)
 
+    def steps(
+        self,
+        program: Program,
+        request: Request,
+        feeds: Mapping[str, np.ndarray],
+        varying: tuple[str, ...],
+        count: int,
+        place: Place,
+    ) -> CompiledSteps:
+        """What runs ``count`` steps of a request; compiled now if it has to be."""
+        shapes = {name: array.shape[1:] for name, array in feeds.items()}
+        rows = [int(program.global_block().var(name).shape[0]) for name in program.tables
+                if program.global_block().has_var(name)]  # fmt: skip
+        by_rows = count <= min(rows, default=0) or min(rows, default=0) >= FEW_ROWS
+        key = _meaning(request, tuple(feeds)), tuple(shapes.items()), varying, by_rows
+        if key not in self._steps:
+            plan = StepsPlan(program, request, tuple(feeds), shapes, varying, by_rows)
+            _put(self._steps, key, CompiledSteps(plan, request, place), MAX_SPECIALISED)
+        return self._steps[key]
 
-def _put(kept: dict[object, Entry], key: object, entry: Entry) -> None:
-    while len(kept) >= MAX_COMPILED and key not in kept:
+
+def _put(kept: dict[object, T], key: object, entry: T, limit: int = MAX_COMPILED) -> None:
+    while len(kept) >= limit and key not in kept:
         del kept[next(iter(kept))]
     kept[key] = entry
 

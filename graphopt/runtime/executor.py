@@ -13,10 +13,11 @@ from graphopt.ir.program import Program
 from graphopt.runtime.compile import CompiledProgram
 from graphopt.runtime.entry import Cache
 from graphopt.runtime.place import Place, as_place
-from graphopt.runtime.request import Feed, as_feed, as_request
+from graphopt.runtime.request import Feed, as_feed, as_request, as_steps
 from graphopt.runtime.scope import Scope, global_scope
 from graphopt.runtime.session import FetchedTensor, check_place
 from graphopt.runtime.step import Step
+from graphopt.runtime.steps import count_steps
 from graphopt.scoping import default_main_program
 
 
@@ -111,6 +112,63 @@ class Executor:
         if compiled is None:
             raise ArgumentError("the Program has no ops to run", fix="record some, or fetch one")
         return Step(compiled, arrays, program, global_scope() if scope is None else scope)
+
+    def run_steps(
+        self,
+        program: Program | None = None,
+        feed: Feed | None = None,
+        fetch_list: object = None,
+        scope: Scope | None = None,
+        *,
+        steps: int | None = None,
+        step_schedulers: bool = True,
+    ) -> list[np.ndarray]:
+        """Run a Program once for each slice of the feeds, in as few onnxruntime calls as possible.
+
+        Every fed array has a first dim more than its variable: the steps. Each fetched value comes
+        back with that dim, its values after each step. The result and the state afterwards are
+        those of as many ``run`` calls, with a step of every learning-rate scheduler after each:
+        ``step_schedulers=False`` holds the rates still. ``steps`` is how many, for a Program that
+        is fed nothing.
+
+        A feed of more than 256 MiB is cut into several calls, and so are more steps than ASGD's
+        table has rows. Each call is a transaction: if one fails, the steps of those before it are
+        done. A memory-mapped feed is read piece by piece.
+
+        >>> import graphopt as go
+        >>> main, startup = go.static.Program(), go.static.Program()
+        >>> with go.static.program_guard(main, startup):
+        ...     x = go.static.data("x", [None, 3])
+        ...     loss = go.mean(go.static.nn.fc(x, 1))
+        ...     _ = go.optimizer.ASGD(0.1, batch_num=4).minimize(loss)
+        >>> exe = go.static.Executor()
+        >>> _ = exe.run(startup)
+        >>> (losses,) = exe.run_steps(main, {"x": np.ones((8, 2, 3), "f4")}, [loss])
+        >>> losses.shape, bool(losses[0] > losses[-1])
+        ((8,), True)
+
+        Raises:
+            FeedError: as ``run`` does; or the arrays do not share one first dim.
+            ArgumentError: no feed, and no ``steps``.
+            StateError: a scheduler cannot go on by itself (ReduceOnPlateau).
+        """
+        program = self._checked(program)
+        count = count_steps(feed or {}, steps)
+        arrays = as_steps(program, feed or {})
+        request = as_request(program, fetch_list)
+        rates = {n: r.upcoming(count) for n, r in program.rates.items() if step_schedulers}
+        varying = {name: values for name, values in rates.items() if values is not None}
+        compiled = self._requests(program).steps(
+            program, request, arrays, tuple(varying), count, self.place
+        )
+        scope = global_scope() if scope is None else scope
+        found = compiled.run(arrays, count, scope, program.rates, varying)
+        for rate in {id(program.rates[name]): program.rates[name] for name in varying}.values():
+            rate.advance(count)
+        for name, values in varying.items():
+            if scope.find_var(name) is not None:
+                scope.put(name, np.array(values[-1], program.global_block().var(name).dtype))
+        return [found[v.name] for v in request.fetch]
 
     def _checked(self, program: Program | None) -> Program:
         if self._closed:

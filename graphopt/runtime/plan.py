@@ -15,6 +15,7 @@ from graphopt.passes.base import Pass, Pipeline
 from graphopt.passes.decompose import Decompose
 from graphopt.passes.history import History, tables, zero_tables
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
+from graphopt.passes.repeat import STEPS, Repeat
 from graphopt.passes.step import optimisations
 from graphopt.passes.streams import Streams, advances, is_stream
 from graphopt.runtime.request import Request
@@ -26,22 +27,26 @@ class Plan:
     """What a request needs: the pruned Program, its inputs, and the state it assigns."""
 
     def __init__(self, program: Program, request: Request, fed: Sequence[str]) -> None:
-        self.fed = frozenset(fed)
+        self.request = request
+        self.fed = tuple(fed)
         self.kept = tuple(v.name for v in request.fetch)
         counter, roots = _roots(program, request, self.kept, fed)
-        prune = Prune(fetch=self.kept, feed=tuple(fed), roots=self._needed(program, roots))
+        prune = Prune(fetch=self.kept, feed=self.fed, roots=self._needed(program, roots))
         passes = [prune, Streams(counter), Decompose(UNKNOWN_OPS), *self._optimisations()]
-        self.program = Pipeline("step", *passes).run(program)
-        block = self.program.global_block()
+        self._settle(Pipeline("step", *passes).run(program), request.fetch)
+
+    def _settle(self, program: Program, fetch: Sequence[Variable]) -> None:
+        """Take note of what goes into a Program, what comes out of it and what it assigns."""
+        self.program, block = program, program.global_block()
         self.fetch = [
-            self.program.constant(v.value, v.name) if isinstance(v, Constant) else block.var(v.name)
-            for v in request.fetch
+            program.constant(v.value, v.name) if isinstance(v, Constant) else block.var(v.name)
+            for v in fetch
         ]
+        self.inputs = self._inputs()
         assigned = {id(v): v for op in block.ops for v in op.writes() if v.persistable}
-        self.inputs = self._inputs(fed)
         order = {v.name: k for k, v in enumerate(self.inputs)}
         self.state = sorted(assigned.values(), key=lambda v: order.get(v.name, len(order)))
-        if request.updates == "none":
+        if self.request.updates == "none":
             self.state = []
 
     def _needed(self, program: Program, roots: tuple[int, ...]) -> tuple[int, ...]:
@@ -50,18 +55,18 @@ class Plan:
     def _optimisations(self) -> Sequence[Pass]:
         return ()
 
-    def _inputs(self, fed: Sequence[str]) -> list[Variable]:
+    def _inputs(self) -> list[Variable]:
         """What no op makes: feeds in the order they were given, then state in the order of use."""
         block = self.program.global_block()
         made = {id(v) for op in block.ops for v in op.writes()}
         inputs = {id(v): v for v in free_variables(self.program)}
-        for name in fed:
+        for name in self.fed:
             if name in block.vars and id(block.vars[name]) in made:
                 inputs.setdefault(id(block.vars[name]), block.vars[name])
         for v in self.fetch:
             if id(v) not in made and not isinstance(v, Constant):
                 inputs.setdefault(id(v), v)
-        position = {name: k for k, name in enumerate(fed)}
+        position = {name: k for k, name in enumerate(self.fed)}
         return sorted(
             inputs.values(),
             key=lambda v: (
@@ -91,7 +96,6 @@ class StepPlan(Plan):
     ) -> None:
         self.shapes = dict(shapes or {})
         self.zeros: dict[str, TensorType] = {}
-        self.updates = request.updates
         self.storages = program.tables
         super().__init__(program, request, fed)
         own = program.global_block().vars
@@ -114,14 +118,51 @@ class StepPlan(Plan):
     def _optimisations(self) -> Sequence[Pass]:
         known = {name: self.shapes[name] for name in self.fed if name in self.shapes}
         passes = [*optimisations(known, self.kept, self.fed, left_out())]
-        if self.updates != "none":
+        if self._moves_rows():
             passes.append(History((*self.kept, *self.fed)))
         return passes
+
+    def _moves_rows(self) -> bool:
+        return self.request.updates != "none"
 
     def lower(self, device: str = "cpu") -> Lowered:
         """The ONNX model, as it runs on a device; behind the fetches, the new rows of tables."""
         fetch = [*self.fetch, *self.new_rows]
         return lower(self.program, self.inputs, fetch, self.state, device=device)
+
+
+class StepsPlan(StepPlan):
+    """A plan for many steps in one run: the Program of one step as the body of a Scan.
+
+    ``varying`` are states that are fed step by step; ``by_rows`` says whether tables are moved by
+    the runtime (``step_tables``: then no call may take more steps than a table has rows) or carried
+    from step to step.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        request: Request,
+        fed: Sequence[str],
+        shapes: Mapping[str, tuple[int, ...]],
+        varying: Sequence[str],
+        by_rows: bool,
+    ) -> None:
+        self.by_rows = by_rows
+        super().__init__(program, request, fed, shapes)
+        self.step_tables, self.step_inputs = self.tables, self.inputs
+        chosen = [v for v in self.fetch if not isinstance(v, Constant)]
+        wanted = list({v.name: v for v in [*chosen, *self.new_rows]}.values())
+        looped = Repeat(tuple(v.name for v in wanted), tuple(varying)).run(self.program)
+        self.tables, self.new_rows = [], []
+        variables = looped.global_block().vars
+        self._settle(looped, [variables[v.name + STEPS] for v in wanted])
+
+    def _needed(self, program: Program, roots: tuple[int, ...]) -> tuple[int, ...]:
+        return roots
+
+    def _moves_rows(self) -> bool:
+        return self.by_rows
 
 
 def _roots(

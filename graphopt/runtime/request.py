@@ -182,6 +182,19 @@ def as_feed(program: Program, feed: object) -> dict[str, np.ndarray]:
     return arrays
 
 
+def as_steps(program: Program, feed: object) -> dict[str, np.ndarray]:
+    """The same for the feeds of many steps: each array has a first dim more, the steps."""
+    if not isinstance(feed, Mapping):
+        raise ArgumentTypeError(
+            f"feed must be a dict from names to arrays, not {type(feed).__name__}"
+        )
+    arrays = {name: value if isinstance(value, np.ndarray) else np.asarray(
+        value, getattr(program.global_block().vars.get(name), "dtype", None))
+        for name, value in feed.items()}  # fmt: skip
+    as_feed(program, {name: array[0] for name, array in arrays.items()})
+    return arrays
+
+
 def as_array(variable: Variable, value: object) -> Any:  # noqa: ANN401 - an array, or a list
     """A fed value as an array of the variable's type; a container's as it is."""
     if isinstance(variable.tensor_type, ContainerType):

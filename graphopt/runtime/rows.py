@@ -19,6 +19,7 @@ from graphopt.ir.types import TensorType
 from graphopt.runtime.place import Place
 from graphopt.runtime.session import Value, empty, to_device, to_numpy
 
+SMALL = 2**20  # bytes of a table that may as well be moved as a whole
 STORAGES = ("device", "host", "disk")
 
 
@@ -44,8 +45,26 @@ class Rows:
     def locate(self, count: Value) -> None:
         """Take the position from the count of steps, unless it is known."""
         if count is not self.counted:
-            self.position = int(to_numpy(count)[0]) % self.n
+            self.turn(int(to_numpy(count)[0]) % self.n)
             self.counted = count
+
+    def turn(self, position: int) -> None:
+        """Go on at another row."""
+        self.position = position
+
+    def take(self, count: int) -> np.ndarray:
+        """The next ``count`` rows, at most n: [count, *s]."""
+        raise NotImplementedError
+
+    def put(self, rows: np.ndarray, count: Value) -> None:
+        """These take the places of the next rows, and the table keeps them; so many turns go by."""
+        self.fill(rows)
+        self.position = (self.position + len(rows)) % self.n
+        self.counted = count
+
+    def fill(self, rows: np.ndarray) -> None:
+        """Make these the rows from the position on."""
+        raise NotImplementedError
 
     def read(self) -> Value:
         """The row at the position."""
@@ -79,26 +98,62 @@ class Rows:
 
 
 class InPlace(Rows):
-    """Rows where the device reads them: a step's cost is that of one row, without any copy."""
+    """Rows where the device reads them: a step's cost is that of one row, without any copy.
+
+    Runs of many steps want them side by side: then ``_ahead`` has all rows, from the position on,
+    in place of the list.
+    """
 
     def __init__(
         self, tensor_type: TensorType, place: Place, table: np.ndarray | None = None
     ) -> None:
         super().__init__(tensor_type, place)
-        if place.device == "cpu":
-            # Pages of zeros cost nothing until a row is written.
-            held = np.zeros(self.shape(), tensor_type.dtype) if table is None else table
-            self._rows = [to_device(held[k, ...], place) for k in range(self.n)]
-        else:
-            zero = np.zeros(self.row_shape, tensor_type.dtype)
-            self._rows = [
-                to_device(zero if table is None else table[k], place) for k in range(self.n)
-            ]
+        # Pages of zeros cost nothing until a row is written.
+        whole = np.zeros(self.shape(), tensor_type.dtype) if table is None else table
+        self._ahead: np.ndarray | None = whole if place.device == "cpu" else None
+        self._rows = [] if place.device == "cpu" else [to_device(row, place) for row in whole]
         self._spare = empty(self.row_shape, tensor_type.dtype, place)
+
+    def _list(self) -> list[Value]:
+        """The rows one by one, in the order of the table."""
+        if self._ahead is not None:
+            rows = [to_device(self._ahead[k, ...], self.place) for k in range(self.n)]
+            start = self.n - self.position
+            self._rows, self._ahead = rows[start:] + rows[:start], None
+        return self._rows
+
+    def turn(self, position: int) -> None:
+        """Go on at another row."""
+        self._list()
+        self.position = position
+
+    def take(self, count: int) -> np.ndarray:
+        """The rows, side by side."""
+        if self._ahead is None and (count == self.n or self._is_small()):
+            self._ahead, self._rows = self._stacked(self.n), []
+        return self._stacked(count) if self._ahead is None else self._ahead[:count]
+
+    def _stacked(self, count: int) -> np.ndarray:
+        order = [(self.position + k) % self.n for k in range(count)]
+        return np.stack([self._rows[k].numpy() for k in order])
+
+    def _is_small(self) -> bool:
+        """Whether moving the whole table costs little beside a call."""
+        return _bytes(self.tensor_type) <= SMALL
+
+    def fill(self, rows: np.ndarray) -> None:
+        """Keep the array itself."""
+        if self._ahead is not None and (len(rows) == self.n or self._is_small()):
+            rest = self._ahead[len(rows) :]
+            self._ahead = np.concatenate((rest, rows)) if len(rest) else rows
+            return
+        mine = self._list()
+        for k, row in enumerate(rows):
+            mine[(self.position + k) % self.n] = to_device(np.asarray(row), self.place)
 
     def read(self) -> Value:
         """The row itself."""
-        return self._rows[self.position]
+        return (self._rows or self._list())[self.position]
 
     def target(self) -> Value:
         """The spare row."""
@@ -111,6 +166,8 @@ class InPlace(Rows):
 
     def numpy(self) -> np.ndarray:
         """A copy of the table."""
+        if self._ahead is not None:
+            return np.roll(self._ahead, self.position, axis=0)
         table = np.empty(self.shape(), self.tensor_type.dtype)
         for k, row in enumerate(self._rows):
             table[k] = row.numpy()
@@ -127,6 +184,17 @@ class Staged(Rows):
         self._targets = [empty(self.row_shape, tensor_type.dtype, place) for _ in range(2)]
         self._fetched: tuple[int, Future[Value]] | None = None
         self._stored: Future[None] | None = None
+
+    def take(self, count: int) -> np.ndarray:
+        """The rows, read one by one."""
+        order = [(self.position + k) % self.n for k in range(count)]
+        return self._worker.submit(lambda: np.stack([self._store.read(k) for k in order])).result()
+
+    def fill(self, rows: np.ndarray) -> None:
+        """Write them one by one."""
+        for k, row in enumerate(rows):
+            self._worker.submit(self._store.write, (self.position + k) % self.n, row).result()
+        self._fetched = None
 
     def read(self) -> Value:
         """The row as it was brought."""
