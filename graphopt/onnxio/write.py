@@ -70,6 +70,7 @@ class _Writer:
             id(v) for op in program.global_block().ops for v in op.writes() if v.persistable
         )
         self.constants: set[str] = set()
+        self.inputs: set[str] = set()
         self.outputs: dict[str, str] = {}
         self.next_names: set[str] = set()
         self.ops: dict[str, Operator] = {}
@@ -83,6 +84,7 @@ class _Writer:
     ) -> Lowered:
         for v in inputs:
             self.current[id(v)] = v.name
+            self.inputs.add(v.name)
             self.graph.input.append(value_info(v.name, shapes.get(v.name, v.tensor_type)))
         fed = {id(v) for v in inputs if not v.persistable}
         self.next_names = {self._free(v.name + NEXT) for v in (*state, *fetch) if v.persistable}
@@ -105,7 +107,7 @@ class _Writer:
         graph.node.extend(own_running_statistics(op, names, results, self.next_names, self._free))
         node = (
             self._standard_node(op, names, results)
-            if op.definition.schema is not None
+            if op.definition.domain != DOMAIN
             else self.functions.call(op, names, results)
         )
         node.name = f"{op.scope.lstrip('/')}{op.definition.op_type}_{len(self.ops)}"
@@ -188,7 +190,7 @@ class _Writer:
         if source in self.outputs:
             return self.outputs[source]
         name = source
-        if isinstance(variable, Constant) or any(i.name == source for i in self.graph.input):
+        if isinstance(variable, Constant) or source in self.inputs:
             name = self._free(f"{variable.name}@OUT")  # an input is no output
             self.graph.node.append(
                 onnx.NodeProto(op_type="Identity", name=name, input=[source], output=[name])
@@ -199,8 +201,8 @@ class _Writer:
 
     def _domains(self) -> dict[str, int]:
         """The versions of the domains, other than ai.onnx, that the nodes need."""
-        used = {op.definition.domain for op in self.ops.values() if op.definition.schema}
-        return {d: v for d, v in sorted(self.program.domains.items()) if d in used}
+        used = {op.definition.domain for op in self.ops.values()} - {"", DOMAIN}
+        return {d: self.program.domains.get(d, 1) for d in sorted(used)}
 
     def _model(self) -> onnx.ModelProto:
         opsets = [onnx.helper.make_opsetid("", self.program.opset)]

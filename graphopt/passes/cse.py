@@ -10,12 +10,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from graphopt.ir import clone
 from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
 from graphopt.ir.schema import Attr, op_def
-from graphopt.passes.base import Pass
+from graphopt.passes.change import Change
 from graphopt.passes.dead import drop_dead
 from graphopt.passes.forward import Forward
 from graphopt.passes.randomness import RANDOM
@@ -25,7 +24,7 @@ COMMUTATIVE = frozenset({"Add", "And", "Equal", "Max", "Min", "Mul", "Or", "Sum"
 
 
 @dataclass(frozen=True)
-class CommonSubexpressions(Pass):
+class CommonSubexpressions(Change):
     """Ops of one type over equal operands and attributes become one op: the first.
 
     A state that is assigned in between is another operand. Random ops stay, and so do those that
@@ -54,12 +53,10 @@ class CommonSubexpressions(Pass):
 
     keep: tuple[str, ...] = ()
 
-    def rewrite(self, program: Program) -> Program:
-        """A copy in which nothing is computed twice."""
-        new = clone.copy(program)
-        _Merger(new, self.keep).run()
-        drop_dead(new, self.keep)
-        return new
+    def change(self, program: Program) -> None:
+        """Have everybody read the first of equal values, and drop the others."""
+        _Merger(program, self.keep).run()
+        drop_dead(program, self.keep)
 
 
 class _Merger(Forward):
@@ -96,8 +93,6 @@ class _Merger(Forward):
 
     def _gives(self, found: Operator, op: Operator) -> bool:
         """Whether an earlier op makes all that this one makes; it gets the results it lacks."""
-        if op.definition.outputs[-1].variadic and len(found.outputs) != len(op.outputs):
-            return False
         if any(self.kept(v) for v in op.writes()) and len(op.outputs) > 1:
             return False
         if found.block is not op.block:

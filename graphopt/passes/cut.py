@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphopt.ir import clone
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
 from graphopt.ir.variable import Variable
-from graphopt.passes.base import Pass
+from graphopt.passes.change import Change
 
 
 @dataclass(frozen=True)
-class Cut(Pass):
+class Cut(Change):
     """Leave out the results whose variables are fed, so that no pass takes the op for their source.
 
     >>> from graphopt.ir.parse import parse
@@ -34,16 +33,16 @@ class Cut(Pass):
 
     feed: tuple[str, ...] = ()
 
-    def rewrite(self, program: Program) -> Program:
-        """The Program itself if no fed variable is made by an op."""
-        if not any(self._is_fed(v) for op in program.global_block().ops for v in op.writes()):
-            return program
-        new = clone.copy(program)
-        ops = new.global_block().ops
+    def needed(self, program: Program) -> bool:
+        """Whether an op makes a variable that is fed."""
+        return any(self._is_fed(v) for op in program.global_block().ops for v in op.writes())
+
+    def change(self, program: Program) -> None:
+        """Take such results, and ops that have no others, out of the Program."""
+        ops = program.global_block().ops
         for op in ops:
             op.outputs = [None if v is None or self._is_fed(v) else v for v in op.outputs]
-        new.global_block().ops = [op for op in ops if not _is_empty(op)]
-        return new
+        program.global_block().ops = [op for op in ops if not _is_empty(op)]
 
     def _is_fed(self, v: Variable) -> bool:
         return not v.persistable and v.name in self.feed

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from graphopt.ir import clone
 from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
 from graphopt.ir.variable import Variable
-from graphopt.passes.base import Pass
+from graphopt.passes.change import Change
 from graphopt.passes.dead_bodies import TRIM
 from graphopt.passes.forward import renumber
 
 
 @dataclass(frozen=True)
-class DeadCode(Pass):
+class DeadCode(Change):
     """Keep what makes the variables named in ``keep`` and what assigns state.
 
     Results of If, Loop and Scan that nobody reads go too, with what only they needed inside.
@@ -44,11 +43,9 @@ class DeadCode(Pass):
 
     keep: tuple[str, ...] = ()
 
-    def rewrite(self, program: Program) -> Program:
-        """A copy without dead code."""
-        new = clone.copy(program)
-        drop_dead(new, self.keep)
-        return new
+    def change(self, program: Program) -> None:
+        """Drop what nobody needs."""
+        drop_dead(program, self.keep)
 
 
 def drop_dead(program: Program, keep: Collection[str]) -> None:

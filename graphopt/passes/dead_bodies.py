@@ -26,7 +26,7 @@ def trim_loop(op: Operator, live: Collection[int]) -> None:
     body: Block = op.attrs["body"]
     count = len(op.inputs) - 2
     carried = list(zip(body.inputs[2:], body.outputs[1 : 1 + count], strict=True))
-    chosen = _needed(body, op, carried, live, body.outputs[:1], 1)
+    chosen, _ = _needed(body, op, carried, live, body.outputs[:1], 1)
     if len(chosen) == len(body.outputs) - 1:
         return
     states = [k for k in chosen if k < count]
@@ -41,19 +41,20 @@ def trim_scan(op: Operator, live: Collection[int]) -> None:
     body: Block = op.attrs["body"]
     count = len(op.inputs) - op.attrs["num_scan_inputs"]
     carried = list(zip(body.inputs[:count], body.outputs[:count], strict=True))
-    chosen = _needed(body, op, carried, live, (), 0)
-    if len(chosen) == len(body.outputs):
-        return
+    chosen, read = _needed(body, op, carried, live, (), 0)
     states = [k for k in chosen if k < count]
     stacks = [k - count for k in chosen if k >= count]
-    scanned = range(count, len(op.inputs))
+    scanned = [k for k in range(count, len(op.inputs)) if id(body.inputs[k]) in read]
+    scanned = scanned or [count]  # one has to say how many slices there are
     op.inputs = _pick(op.inputs, [*states, *scanned])
     op.outputs = _pick(op.outputs, chosen)
     body.inputs = _forget(body, [], body.inputs, [*states, *scanned])
     body.outputs = _pick(body.outputs, chosen)
-    for name in ("scan_output_axes", "scan_output_directions"):
-        if op.attrs.get(name):
-            op.attrs[name] = _pick(op.attrs[name], stacks)
+    op.attrs["num_scan_inputs"] = len(scanned)
+    for side, kept in (("input", [k - count for k in scanned]), ("output", stacks)):
+        for name in (f"scan_{side}_axes", f"scan_{side}_directions"):
+            if op.attrs.get(name):
+                op.attrs[name] = _pick(op.attrs[name], kept)
 
 
 TRIM: dict[str, Trim] = {"If": trim_if, "Loop": trim_loop, "Scan": trim_scan}
@@ -66,8 +67,10 @@ def _needed(
     live: Collection[int],
     always: Iterable[Variable],
     first: int,
-) -> list[int]:
+) -> tuple[list[int], set[int]]:
     """The results of the op to keep: those that are read, and what the body needs for them.
+
+    And the ids of all variables that it needs.
 
     Result k is the body's k + ``first``; ``carried`` are formals and their next values.
     """
@@ -77,8 +80,10 @@ def _needed(
     found = {k for k, v in enumerate(op.outputs) if v is not None and id(v) in live}
     waiting = [*always, *(results[k] for k in found)]
     reached: set[int] = set()
+    needed: set[int] = set()
     while waiting:
         v = waiting.pop()
+        needed.add(id(v))
         k = number.get(id(v))
         if k is not None and k not in found:
             found.add(k)
@@ -87,7 +92,7 @@ def _needed(
         if maker is not None and id(maker) not in reached:
             reached.add(id(maker))
             waiting += maker.reads()
-    return sorted(found)
+    return sorted(found), needed
 
 
 def _pick(values: Sequence[T], chosen: Iterable[int]) -> list[T]:

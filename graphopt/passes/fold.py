@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphopt.ir import clone
 from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
@@ -16,7 +15,7 @@ from graphopt.ir.tape import Tape
 from graphopt.ir.types import fits
 from graphopt.ir.variable import Constant, Variable
 from graphopt.ir.where import at
-from graphopt.passes.base import Pass
+from graphopt.passes.change import Change
 from graphopt.passes.dead import drop_dead
 from graphopt.passes.evaluate import PURE, evaluated
 from graphopt.passes.forward import Forward
@@ -26,7 +25,7 @@ KIB = 1024
 
 
 @dataclass(frozen=True)
-class Fold(Pass):
+class Fold(Change):
     """Ops over constants, and shapes that are known, become constants of at most ``max_bytes``.
 
     A result may be larger if it is no larger than its operands. What follows for open dims is
@@ -49,14 +48,14 @@ class Fold(Pass):
     keep: tuple[str, ...] = ()
     max_bytes: int = 64 * KIB
 
-    def rewrite(self, program: Program) -> Program:
-        """The Program itself if it has nothing to fold."""
-        if not any(_may_fold(op) for block in program.blocks for op in block.ops):
-            return program
-        new = clone.copy(program)
-        _Folder(new, self.keep, self.max_bytes).run()
-        drop_dead(new, self.keep)
-        return new
+    def needed(self, program: Program) -> bool:
+        """Whether an op can be folded: others follow only from such a one."""
+        return any(_may_fold(op) for block in program.blocks for op in block.ops)
+
+    def change(self, program: Program) -> None:
+        """Fold, and drop what nobody reads then."""
+        _Folder(program, self.keep, self.max_bytes).run()
+        drop_dead(program, self.keep)
 
 
 def _may_fold(op: Operator) -> bool:

@@ -32,7 +32,7 @@ class Forward:
 
     def visit(self, op: Operator) -> list[Operator]:
         """The ops that stand for ``op``."""
-        return [op]
+        raise NotImplementedError
 
     def enter(self, block: Block) -> None:
         """The ops of a block of a control-flow op are about to be visited."""

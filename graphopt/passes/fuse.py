@@ -13,11 +13,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from graphopt.ir import clone
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
 from graphopt.ir.variable import Variable
-from graphopt.passes.base import Pass
+from graphopt.passes.change import Change
 from graphopt.passes.dead import drop_dead
 from graphopt.passes.rules import Becomes, first, ints, result_of, scalar
 from graphopt.passes.simplify import Sweep
@@ -28,7 +27,7 @@ FEW = 2**14  # elements up to which the price of an op is its start
 
 
 @dataclass(frozen=True)
-class Fuse(Pass):
+class Fuse(Change):
     """Apply each of ``FORMS`` once, for a Program whose shapes are known.
 
     >>> from graphopt.ir.parse import parse
@@ -45,12 +44,10 @@ class Fuse(Pass):
 
     keep: tuple[str, ...] = ()
 
-    def rewrite(self, program: Program) -> Program:
-        """A copy in which the forms are taken."""
-        new = clone.copy(program)
-        Walk(new, self.keep).run()
-        drop_dead(new, self.keep)
-        return new
+    def change(self, program: Program) -> None:
+        """Take the forms, in one walk."""
+        Walk(program, self.keep).run()
+        drop_dead(program, self.keep)
 
 
 class Walk(Sweep):
@@ -189,6 +186,31 @@ def _at_labels(s: Walk, op: Operator, log_prob: Variable) -> Variable:
     return s.emit(op, "Where", ignored, constant(np.array(0, loss.dtype)), loss)
 
 
+def product_of_turned(s: Walk, op: Operator) -> Becomes | None:
+    """A' B with rows and columns exchanged and moved = B' A moved: what moves then are whole rows.
+
+    The gradient of transposed keys. Transposes that only exchange rows and columns cost nothing
+    before a product: onnxruntime's optimizer takes them into it.
+    """
+    inner, perm = s.maker(first(op), "MatMul"), op.attrs.get("perm")
+    if inner is None or not perm or not s.once(first(op)):
+        return None
+    left, right = inner.operands()
+    turned, rank = s.maker(left, "Transpose"), len(perm)
+    if turned is None or rank < 3 or right.tensor_type.rank != rank:
+        return None
+    swap = [*range(rank - 2), rank - 1, rank - 2]
+    after = [swap[axis] for axis in perm]
+    if turned.attrs.get("perm") != swap or after[-1] != rank - 1:
+        return None
+    if not (s.still(turned, first(turned)) and s.still(inner, right)):
+        return None
+    operands = s.emit(op, "Transpose", right, perm=swap), first(turned)
+    if after == [*range(rank)]:
+        return Becomes("MatMul", operands)
+    return Becomes("Transpose", (s.emit(op, "MatMul", *operands),), {"perm": after})
+
+
 def _size(x: Variable) -> int:
     """The number of elements; 0 where it is not known."""
     return math.prod(x.shape) if x.tensor_type.is_static else 0
@@ -199,4 +221,5 @@ FORMS: Mapping[str, Sequence[Form]] = {
     "ReduceSum": [sum_of_rows],
     "SoftmaxCrossEntropyLoss": [cross_entropy_of_rows],
     "Sum": [parts_side_by_side, sum_by_twos],
+    "Transpose": [product_of_turned],
 }

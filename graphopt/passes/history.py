@@ -22,15 +22,15 @@ from graphopt.ir.variable import Constant, Variable
 from graphopt.ir.where import UNKNOWN, at
 from graphopt.passes.base import Pass
 
-ROW, NEW_ROW = "@ROW", "@NEW_ROW"
+ROW = "@ROW"
 
 
 @dataclass(frozen=True)
 class Table:
     """A state of n rows, of which a step reads row ``count`` mod n and then replaces it.
 
-    ``row`` and ``new_row`` are the names of a step's variables, ``count`` is that of the state that
-    counts steps.
+    ``row`` and ``new_row`` are the names of a step's variables, the second that of the gradient;
+    ``count`` is that of the state that counts steps.
     """
 
     variable: Variable
@@ -64,8 +64,8 @@ class History(Pass):
       feed dw : f32[2]
       feed y@ROW : f32[2]
       -- update
-      y@NEW_ROW : f32[2] = Identity(dw)
-      w, d, m <- ASGDRow(w, dw, d, y@ROW, m, lr, n=9)
+      identity_0 : f32[2] = Identity(dw)
+      w, d, m <- ASGDRow(w, identity_0, d, y@ROW, m, lr, n=9)
     """
 
     keep: tuple[str, ...] = ()
@@ -85,9 +85,13 @@ class History(Pass):
         new = clone.copy(program)
         block = new.global_block()
         ops, block.ops = block.ops, []
+        # A row is written where the gradient is made, unless that is asked for elsewhere too.
+        free = {v.name for op in before for v in op.writes() if not v.persistable} - {*self.keep}
         for op, is_chosen in zip(ops, chosen, strict=True):
             if is_chosen:
-                _over_row(block, op)
+                dw = op.operand("dw").name
+                _over_row(block, op, copied=dw not in free)
+                free.discard(dw)
             else:
                 block.ops.append(op)
         return new
@@ -106,7 +110,7 @@ def _is_table_step(op: Operator) -> bool:
     return assigned and y is not None and y.persistable and y.tensor_type.is_static
 
 
-def _over_row(block: Block, op: Operator) -> None:
+def _over_row(block: Block, op: Operator, copied: bool) -> None:
     w, dw, d, y, m, lr = (v for v in op.inputs if v is not None)
     g = Tape(block, role=op.role, made_by="history")
     n, *shape = y.shape
@@ -119,23 +123,19 @@ def _over_row(block: Block, op: Operator) -> None:
     )
     block.add_var(row)
     with at(op.where):
-        # Before w is assigned: its own new value may be what the gradient reads.
-        g.emit("Identity", dw, names=[block.program.unused_name(y.name + NEW_ROW)])
+        if copied:
+            dw = g.Identity(dw)
         g.emit("ASGDRow", w, dw, d, row, m, lr, into=[w, d, m], n=n)
 
 
 def tables(program: Program) -> list[Table]:
     """The tables of a Program that ``History`` has rewritten."""
-    ops = program.global_block().ops
-    made = (v.name for op in ops for v in op.writes() if NEW_ROW in v.name)
-    new_rows = {name.rpartition(NEW_ROW)[0]: name for name in made}
     found = []
-    for op in ops:
+    for op in program.global_block().ops:
         if op.type == "ASGDRow":
             row, count = op.operand("row").name, op.operand("m").name
-            name = row.rpartition(ROW)[0]
-            variable = program.global_block().var(name)
-            found.append(Table(variable, row, new_rows[name], count))
+            variable = program.global_block().var(row.rpartition(ROW)[0])
+            found.append(Table(variable, row, op.operand("dw").name, count))
     return found
 
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from graphopt.ir import clone
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
 from graphopt.ir.schema import Attr, op_def
@@ -14,7 +13,7 @@ from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import at
 from graphopt.passes import simplify_numbers, simplify_products, simplify_views
-from graphopt.passes.base import Pass
+from graphopt.passes.change import Change
 from graphopt.passes.dead import drop_dead
 from graphopt.passes.forward import Forward
 from graphopt.passes.rules import RULES, Becomes
@@ -25,7 +24,7 @@ AT_ONCE = 8  # rules in a row at one op
 
 
 @dataclass(frozen=True)
-class Simplify(Pass):
+class Simplify(Change):
     """Apply the rules of ``RULES``, in at most ``SWEEPS`` walks over all blocks.
 
     >>> from graphopt.ir.parse import parse
@@ -47,16 +46,14 @@ class Simplify(Pass):
 
     keep: tuple[str, ...] = ()
 
-    def rewrite(self, program: Program) -> Program:
-        """A copy to which no rule applies, or SWEEPS walks are done."""
-        new = clone.copy(program)
+    def change(self, program: Program) -> None:
+        """Walk until no rule applies, or SWEEPS walks are done."""
         for _ in range(SWEEPS):
-            sweep = Sweep(new, self.keep)
+            sweep = Sweep(program, self.keep)
             sweep.run()
-            drop_dead(new, self.keep)
             if not sweep.changed:
                 break
-        return new
+            drop_dead(program, self.keep)
 
 
 class Sweep(Forward):

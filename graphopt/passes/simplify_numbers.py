@@ -100,14 +100,14 @@ def minus_of_minus(s: Site, op: Operator) -> Becomes | None:
 
 @rule("Div")
 def times_inverse(s: Site, op: Operator) -> Becomes | None:
-    """Div(x, c) = Mul(x, 1/c) for floats."""
+    """Div(x, c) = Mul(x, 1/c) for c a power of two: others round, and Floor would show it."""
     x, y = op.operands()
     if x.dtype not in FLOAT_KINDS or not is_number(y, x):
         return None
     c = scalar(y)
-    if not c or not is_plain(c, x.dtype) or not is_plain(1 / c, x.dtype):
+    if not c or not is_plain(c, x.dtype) or abs(math.frexp(c)[0]) != 0.5:
         return None
-    return Becomes("Mul", (x, factor(s, 1 / c, x)))
+    return Becomes("Mul", (x, factor(s, 1 / c, x))) if is_plain(1 / c, x.dtype) else None
 
 
 @rule("Neg")

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from graphopt.errors import GraphoptError
-from graphopt.ir import clone, schema
+from graphopt.ir import schema
 from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
 from graphopt.ir.types import ContainerType, Dim, Shape, TensorType
 from graphopt.ir.variable import Constant, Variable
-from graphopt.passes.base import Pass
+from graphopt.passes.change import Change
 
 
 @dataclass(frozen=True)
-class Specialise(Pass):
+class Specialise(Change):
     """Give fed variables these ``shapes``; whatever follows from them is inferred anew.
 
     >>> from graphopt.ir.parse import parse
@@ -35,22 +35,22 @@ class Specialise(Pass):
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def rewrite(self, program: Program) -> Program:
-        """The Program itself if the shapes say nothing new."""
+    def needed(self, program: Program) -> bool:
+        """Whether the shapes say anything new."""
         declared = program.global_block().vars
-        given = {n: s for n, s in self.shapes.items() if n in declared}
-        if all(declared[n].tensor_type.is_static for n in given):
-            return program
-        new = clone.copy(program)
-        types = Types()
-        for name, shape in given.items():
-            types.bind(new.global_block().vars[name], shape)
-        for v in new.list_vars():
+        return any(n in declared and not declared[n].tensor_type.is_static for n in self.shapes)
+
+    def change(self, program: Program) -> None:
+        """Put ints in place of symbols, and infer what follows."""
+        types, declared = Types(), program.global_block().vars
+        for name, shape in self.shapes.items():
+            if name in declared:
+                types.bind(declared[name], shape)
+        for v in program.list_vars():
             v.tensor_type = types.of(v.tensor_type)
-        _refine_all(types, new.global_block())
+        _refine_all(types, program.global_block())
         if types.grew:
-            types.substitute(new.list_vars())
-        return new
+            types.substitute(program.list_vars())
 
 
 class Types:

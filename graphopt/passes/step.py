@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from graphopt.passes.base import Pass
+from graphopt.passes.change import Changes
 from graphopt.passes.cse import CommonSubexpressions
 from graphopt.passes.cut import Cut
 from graphopt.passes.dead import DeadCode
@@ -33,6 +34,16 @@ def optimisations(
     CommonSubexpressions(keep=('loss',))
     DeadCode(keep=('loss',))
     """
+    return at_once(shapes, keep, feed, without).steps
+
+
+def at_once(
+    shapes: Mapping[str, tuple[int, ...]],
+    keep: Collection[str],
+    feed: Collection[str] = (),
+    without: Collection[str] = frozenset(),
+) -> Changes:
+    """The same as one pass, which copies and verifies the Program once."""
     names = tuple(keep)
     passes = (
         Cut(tuple(sorted({*feed, *shapes}))),
@@ -43,4 +54,4 @@ def optimisations(
         CommonSubexpressions(names),
         DeadCode(names),
     )
-    return tuple(p for p in passes if type(p).__name__ not in without)
+    return Changes(tuple(p for p in passes if type(p).__name__ not in without))

@@ -11,12 +11,12 @@ from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
 from graphopt.onnxio.write import Lowered, lower
-from graphopt.passes.base import Pass, Pipeline
+from graphopt.passes.base import DUMP, Pass, Pipeline
 from graphopt.passes.decompose import Decompose
 from graphopt.passes.history import History, tables, zero_tables
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
 from graphopt.passes.repeat import STEPS, Repeat
-from graphopt.passes.step import optimisations
+from graphopt.passes.step import at_once
 from graphopt.passes.streams import Streams, advances, is_stream
 from graphopt.runtime.request import Request
 
@@ -117,7 +117,9 @@ class StepPlan(Plan):
 
     def _optimisations(self) -> Sequence[Pass]:
         known = {name: self.shapes[name] for name in self.fed if name in self.shapes}
-        passes = [*optimisations(known, self.kept, self.fed, left_out())]
+        # One by one where each is to be seen, else in one go.
+        whole = at_once(known, self.kept, self.fed, left_out())
+        passes: list[Pass] = list(whole.steps) if os.environ.get(DUMP) else [whole]
         if self._moves_rows():
             passes.append(History((*self.kept, *self.fed)))
         return passes

@@ -1,0 +1,106 @@
+"""Which formulation of an op a processor is quickest at, told by measured prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphopt.ir import clone
+from graphopt.ir.block import Block
+from graphopt.ir.operator import Operator
+from graphopt.ir.program import Program
+from graphopt.ir.tape import Tape
+from graphopt.ir.variable import Variable
+from graphopt.ir.where import at
+from graphopt.ops import blocked_conv, pool_gradient  # noqa: F401 - they register formulations
+from graphopt.ops.formulations import AS_IS, FORMULATIONS, Formulation, Machine
+from graphopt.ops.registry import FORMULAS
+from graphopt.passes.base import Pass
+
+
+@dataclass(frozen=True)
+class Formulate(Pass):
+    """Write each op as the formulation that costs least where shapes are known.
+
+    An op of graphopt's own that has no better one becomes its portable body. ``block`` is the
+    number of channels that the runtime keeps side by side, 0 where it does not.
+
+    >>> from graphopt.ir.parse import parse
+    >>> import graphopt.ops
+    >>> p = parse('''
+    ... feed x : f32[2, 3, 4]
+    ... feed dy : f32[2, 5, 4]
+    ... param w : f32[5, 3, 1]
+    ... dx : f32[2, 3, 4] = ConvInputGradient(dy, w, x, dilations=[1], pads=[0, 0], strides=[1])
+    ... ''')
+    >>> print(Formulate().run(p).text(where=False))
+    program : opset 21, 1 op, 2 feeds, 1 param
+      feed x : f32[2, 3, 4]
+      feed dy : f32[2, 5, 4]
+      param w : f32[5, 3, 1]
+      -- forward
+      dx : f32[2, 3, 4] = ConvTranspose(dy, w, strides=[1], pads=[0, 0], output_padding=[0], dilations=[1])
+    """
+
+    block: int = 0
+
+    def rewrite(self, program: Program) -> Program:
+        """The Program itself if it has no such op."""
+        if not any(_is_open(op) for block in program.blocks for op in block.ops):
+            return program
+        new = clone.copy(program)
+        for block in list(new.blocks):
+            _rewrite(block, Machine(self.block))
+        return new
+
+
+def _is_open(op: Operator) -> bool:
+    return op.type in FORMULAS or op.type in FORMULATIONS
+
+
+def _rewrite(block: Block, machine: Machine) -> None:
+    ops, block.ops = block.ops, []
+    for op in ops:
+        build = chosen(op, machine) if _is_open(op) else None
+        if build is None:
+            block.append(op)
+            continue
+        with at(op.where):
+            _replace(block, op, build, machine)
+
+
+def chosen(op: Operator, machine: Machine) -> Formulation | None:
+    """The cheapest formulation; None to leave the op as it is."""
+    cheapest = _portable(op) if op.type in FORMULAS else None
+    best = AS_IS[op.type](op, machine) if _is_known(op) else 0.0
+    for found in FORMULATIONS.get(op.type, ()):
+        if _is_known(op) and found.fits(op, machine) and found.cost(op, machine) < best:
+            cheapest, best = found, found.cost(op, machine)
+    return cheapest
+
+
+def _is_known(op: Operator) -> bool:
+    """Whether all operands have static shapes, and no result but the first is asked for."""
+    return op.type in AS_IS and all(v.tensor_type.is_static for v in (*op.reads(), *op.writes()))
+
+
+def _portable(op: Operator) -> Formulation:
+    def build(g: Tape, op: Operator, machine: Machine) -> Variable:
+        results: Mapping[str, Variable] = FORMULAS[op.type].body(g, *op.inputs, **op.attrs)
+        return next(iter(results.values()))
+
+    return Formulation(op.type, "portable", lambda *_: True, lambda *_: 0.0, build)
+
+
+def _replace(block: Block, op: Operator, found: Formulation, machine: Machine) -> None:
+    """Record the formulation; its last op makes the op's own variable."""
+    own = next(op.writes())
+    g = Tape(block, role=op.role, made_by=f"formulate: {found.name}", scratch=True)
+    made = found.build(g, op, machine)
+    assert g.scratch is not None
+    maker = next((o for o in g.scratch if any(v is made for v in o.writes())), None)
+    if maker is None or any(v is made for o in g.scratch for v in o.reads()):
+        g.emit("Identity", made, into=[own])
+    else:
+        maker.outputs = [own if v is made else v for v in maker.outputs]
+    g.splice([own])
