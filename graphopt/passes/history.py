@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,26 +22,57 @@ from graphopt.ir.variable import Constant, Variable
 from graphopt.ir.where import UNKNOWN, at
 from graphopt.passes.base import Pass
 
-ROW = "@ROW"
+ROW, NEW_ROW, SEEN = "@ROW", "@NEW_ROW", "@SEEN"
 
 
 @dataclass(frozen=True)
 class Table:
     """A state of n rows, of which a step reads row ``count`` mod n and then replaces it.
 
-    ``row`` and ``new_row`` are the names of a step's variables, the second that of the gradient;
-    ``count`` is that of the state that counts steps.
+    All are names: ``name`` and ``count`` of states, ``row``, ``new_row`` and ``seen`` of a step's
+    variables. ``seen`` is how many rows hold a gradient after the step: min(count + 1, n).
     """
 
-    variable: Variable
+    name: str
+    count: str
     row: str
     new_row: str
-    count: str
+    seen: str
+
+
+def find_tables(program: Program, keep: Collection[str] = ()) -> list[Table]:
+    """The tables that ``History`` can move: nothing but one ASGD reads and assigns them.
+
+    Those of as many rows share one ``seen``. Names in ``keep`` are fetched or fed.
+    """
+    ops = program.global_block().ops
+    uses = Counter(id(v) for op in ops for v in _touched(op))
+    # A row is written where the gradient is made, unless that is asked for elsewhere too.
+    free = {v.name for op in ops for v in op.writes() if not v.persistable} - {*keep}
+    shared: dict[object, str] = {}
+    found = []
+    for op in ops:
+        if not _is_table_step(op):
+            continue
+        y, m, dw = op.operand("y"), op.operand("m"), op.operand("dw")
+        if uses[id(y)] > 1 or uses[id(m)] > 1 or {y.name, m.name} & {*keep}:
+            continue
+        key = y.shape[0], op.operand("lr").dtype
+        seen = shared.setdefault(key, m.name + SEEN)
+        new_row = dw.name if dw.name in free else y.name + NEW_ROW
+        free.discard(dw.name)
+        found.append(Table(y.name, m.name, y.name + ROW, new_row, seen))
+    return found
+
+
+def apart(tables: Collection[Table]) -> list[Table]:
+    """The same tables, each with a ``seen`` of its own: for counts that differ."""
+    return [replace(table, seen=table.count + SEEN) for table in tables]
 
 
 @dataclass(frozen=True)
 class History(Pass):
-    """Replace ASGD by its step over one row of the table. Tables named in ``keep`` stay.
+    """Replace ASGD over ``tables`` by its step over one row of each.
 
     >>> from graphopt.ir.parse import parse
     >>> p = parse('''
@@ -50,50 +81,46 @@ class History(Pass):
     ... state y : f32[9, 2]
     ... state m : i64[1]
     ... state lr : f32[]
-    ... feed dw : f32[2]
+    ... feed x : f32[2]
+    ... -- backward
+    ... dw : f32[2] = Neg(x)
     ... -- update
     ... w, d, y, m <- ASGD(w, dw, d, y, m, lr)
     ... ''')
-    >>> print(History().run(p).text(where=False))
-    program : opset 21, 2 ops, 2 feeds, 1 param
+    >>> print(History(tuple(find_tables(p))).run(p).text(where=False))
+    program : opset 21, 3 ops, 3 feeds, 1 param
       param w : f32[2]
       state d : f32[2]
       state y : f32[9, 2]
       state m : i64[1]
       state lr : f32[]
-      feed dw : f32[2]
+      feed x : f32[2]
+      feed m@SEEN : f32[]
       feed y@ROW : f32[2]
+      -- backward
+      dw : f32[2] = Neg(x)
       -- update
-      identity_0 : f32[2] = Identity(dw)
-      w, d, m <- ASGDRow(w, identity_0, d, y@ROW, m, lr, n=9)
+      div_0 : f32[] = Div(lr, m@SEEN)
+      w, d <- ASGDRow(w, dw, d, y@ROW, div_0)
     """
 
-    keep: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
 
     def rewrite(self, program: Program) -> Program:
         """The Program with one row in place of each table."""
-        before = program.global_block().ops
-        uses = Counter(id(v) for op in before for v in _touched(op))
-        chosen = [
-            _is_table_step(op)
-            and uses[id(op.inputs[3])] == 1
-            and op.operand("y").name not in self.keep
-            for op in before
-        ]
-        if not any(chosen):
+        if not self.tables:
             return program
         new = clone.copy(program)
         block = new.global_block()
+        chosen = {table.name: table for table in self.tables}
+        rates: dict[tuple[int, str], Variable] = {}
         ops, block.ops = block.ops, []
-        # A row is written where the gradient is made, unless that is asked for elsewhere too.
-        free = {v.name for op in before for v in op.writes() if not v.persistable} - {*self.keep}
-        for op, is_chosen in zip(ops, chosen, strict=True):
-            if is_chosen:
-                dw = op.operand("dw").name
-                _over_row(block, op, copied=dw not in free)
-                free.discard(dw)
-            else:
+        for op in ops:
+            table = chosen.get(op.operand("y").name) if _is_table_step(op) else None
+            if table is None:
                 block.ops.append(op)
+            else:
+                _over_row(block, op, table, rates)
         return new
 
 
@@ -110,33 +137,26 @@ def _is_table_step(op: Operator) -> bool:
     return assigned and y is not None and y.persistable and y.tensor_type.is_static
 
 
-def _over_row(block: Block, op: Operator, copied: bool) -> None:
+def _over_row(
+    block: Block, op: Operator, table: Table, rates: dict[tuple[int, str], Variable]
+) -> None:
     w, dw, d, y, m, lr = (v for v in op.inputs if v is not None)
     g = Tape(block, role=op.role, made_by="history")
-    n, *shape = y.shape
-    row = Variable(
-        block.program.unused_name(y.name + ROW),
-        TensorType(y.dtype, tuple(shape)),
-        block=block,
-        where=UNKNOWN,
-        is_data=True,
-    )
-    block.add_var(row)
     with at(op.where):
-        if copied:
-            dw = g.Identity(dw)
-        g.emit("ASGDRow", w, dw, d, row, m, lr, into=[w, d, m], n=n)
+        if (id(lr), table.seen) not in rates:
+            seen = _fed(block, table.seen, TensorType(lr.dtype, ()))
+            rates[id(lr), table.seen] = g.Div(lr, seen)
+        row = _fed(block, table.row, TensorType(y.dtype, y.shape[1:]))
+        if table.new_row != dw.name:
+            dw = g.emit("Identity", dw, names=[table.new_row])
+        g.emit("ASGDRow", w, dw, d, row, rates[id(lr), table.seen], into=[w, d])
 
 
-def tables(program: Program) -> list[Table]:
-    """The tables of a Program that ``History`` has rewritten."""
-    found = []
-    for op in program.global_block().ops:
-        if op.type == "ASGDRow":
-            row, count = op.operand("row").name, op.operand("m").name
-            variable = program.global_block().var(row.rpartition(ROW)[0])
-            found.append(Table(variable, row, op.operand("dw").name, count))
-    return found
+def _fed(block: Block, name: str, tensor_type: TensorType) -> Variable:
+    """A variable that the runtime feeds."""
+    if not block.has_var(name):
+        block.add_var(Variable(name, tensor_type, block=block, where=UNKNOWN, is_data=True))
+    return block.var(name)
 
 
 def zero_tables(program: Program, tables: Collection[str]) -> dict[str, TensorType]:

@@ -10,6 +10,7 @@ from graphopt.passes.cse import CommonSubexpressions
 from graphopt.passes.cut import Cut
 from graphopt.passes.dead import DeadCode
 from graphopt.passes.fold import Fold
+from graphopt.passes.fuse import Fuse
 from graphopt.passes.simplify import Simplify
 from graphopt.passes.specialise import Specialise
 
@@ -31,6 +32,7 @@ def optimisations(
     Fold(keep=('loss',), max_bytes=65536)
     CommonSubexpressions(keep=('loss',))
     Simplify(keep=('loss',))
+    Fuse(keep=('loss',))
     CommonSubexpressions(keep=('loss',))
     DeadCode(keep=('loss',))
     """
@@ -51,6 +53,7 @@ def at_once(
         Fold(names),
         CommonSubexpressions(names),
         Simplify(names),
+        Fuse(names),
         CommonSubexpressions(names),
         DeadCode(names),
     )

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.errors import MissingFeedError, UninitializedError
+from graphopt.errors import MissingFeedError
 from graphopt.ir.program import Rate
 from graphopt.ir.seeds import COUNTER
 from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Variable
-from graphopt.passes.history import Table
 from graphopt.runtime.explain import explained
 from graphopt.runtime.kernels import without_kernel
 from graphopt.runtime.place import Place
@@ -28,7 +27,8 @@ from graphopt.runtime.session import (
     to_device,
     to_numpy,
 )
-from graphopt.runtime.state import StateType, misfit
+from graphopt.runtime.state import StateType
+from graphopt.runtime.tables import Tables, uninitialized
 
 LAYOUTS = 2  # of one compiled Program: steps alternate between two buffers of each state
 
@@ -45,25 +45,24 @@ class CompiledProgram:
         self.place = place
         lowered = plan.lower(place.device)
         self.fetched = lowered.fetched[: len(plan.fetch)]
-        new_rows = lowered.fetched[len(plan.fetch) :]
-        self.tables = list(zip(plan.tables, new_rows, strict=True))
+        self.new_rows = lowered.fetched[len(plan.fetch) :]
+        self.tables = Tables(plan.tables, plan.program, plan.storages, place)
         self.state_of = {output: name for name, output in lowered.next_state.items()}
-        moved = {new_row for _, new_row in self.tables}
-        outputs = (o.name for o in lowered.model.graph.output if o.name not in moved)
+        outputs = (o.name for o in lowered.model.graph.output if o.name not in self.new_rows)
         self.outputs = {name: position for position, name in enumerate(outputs)}
         self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
-        rows = {t.row for t in plan.tables}
+        moved = {name for t in plan.tables for name in (t.row, t.seen)}
         self.feeds = [
             v
             for v in plan.inputs
-            if v.name not in rows and (not v.persistable or v.name in plan.fed)
+            if v.name not in moved and (not v.persistable or v.name in plan.fed)
         ]
         self.reads = {v.name: v for v in plan.inputs if v.persistable and v.name not in plan.fed}
         self.held = tuple(dict.fromkeys([*self.reads, *lowered.next_state]))
         self.ops = lowered.ops
         self._layouts: list[_Layout] = []
         self._rates: dict[str, tuple[float, Value]] = {}
-        self._rows_seen: dict[str, Rows] = {}  # they fit
+        self._apart: CompiledProgram | None = None
         try:
             self.session = Session(lowered.model, place)
         except failures() as error:
@@ -85,9 +84,11 @@ class CompiledProgram:
         """
         if self.plan.zeros:
             self._check_room()
+        if not self.tables.agree(scope):
+            return self._counted_apart().run(feeds, scope, rates, on_device)
         self._set_rates(scope, rates)
         layout = self._layout(scope)
-        moved = [(t, self._bind_rows(layout, t, new_row, scope)) for t, new_row in self.tables]
+        moved = self.tables.bind(layout.binding, self.new_rows, layout.seen, scope)
         for v in self.feeds:
             if v.name not in feeds:
                 raise missing(v, self.plan.declared[v.name])
@@ -100,8 +101,7 @@ class CompiledProgram:
         fetch = layout.value if on_device else layout.array
         fetched = [fetch(name) for name in self.fetched]
         layout.commit(scope)
-        for table, rows in moved:
-            rows.commit(scope.values[table.count])
+        self.tables.commit(moved, scope)
         for name, tensor_type in self.plan.zeros.items():
             scope.spares.pop(name, None)
             scope.values[name] = rows_of(tensor_type, self.plan.storages[name], self.place)
@@ -111,31 +111,11 @@ class CompiledProgram:
         storages = self.plan.storages
         check_room({name: (found, storages[name]) for name, found in self.plan.zeros.items()})
 
-    def _bind_rows(self, layout: _Layout, table: Table, new_row: str, scope: Scope) -> Rows:
-        rows = self.rows(table, scope)
-        rows.locate(scope.values[table.count])
-        layout.binding.input(table.row, rows.read())
-        layout.binding.output(new_row, rows.target())
-        return rows
-
-    def rows(self, table: Table, scope: Scope) -> Rows:
-        """The table's rows; a value that is still in one piece, such as a loaded one, is cut up."""
-        v = table.variable
-        value: object = scope.values.get(v.name)
-        seen = self._rows_seen.get(v.name)
-        if seen is not None and value is seen:
-            return seen
-        if isinstance(value, Rows) and value.fits(v.tensor_type, self.place):
-            self._rows_seen[v.name] = value
-            return value
-        if value is None:
-            raise _uninitialized(v)
-        array = to_numpy(value)
-        if TensorType(array.dtype, array.shape) != v.tensor_type:
-            raise misfit(v, TensorType(array.dtype, array.shape))
-        storage = self.plan.storages.get(v.name, "device")
-        rows = scope.values[v.name] = rows_of(v.tensor_type, storage, self.place, array)
-        return rows
+    def _counted_apart(self) -> CompiledProgram:
+        """The same for tables of which some were updated alone."""
+        if self._apart is None:
+            self._apart = CompiledProgram(self.plan.apart(), self.place)
+        return self._apart
 
     def _set_rates(self, scope: Scope, rates: Mapping[str, Rate]) -> None:
         for name in rates:
@@ -166,7 +146,7 @@ class CompiledProgram:
         if value is None and v.name == COUNTER:
             return to_device(np.zeros((), np.int64), self.place)
         if value is None:
-            raise _uninitialized(v)
+            raise uninitialized(v)
         if isinstance(value, Rows) or value.device_name() != self.place.device:
             value = scope.values[v.name] = to_device(to_numpy(value), self.place)
         self.types[v.name].check(value)
@@ -217,6 +197,7 @@ class _Layout:
         self.allocated: list[str] = []
         self.buffers: dict[str, Value] = {}
         self.views: dict[str, np.ndarray] = {}
+        self.seen: dict[str, Value] = {}
         self._fed: dict[str, tuple[np.ndarray, tuple[int, ...]]] = {}
         self._found: list[Value] = []
         for name, value in state.items():
@@ -291,13 +272,4 @@ def missing(v: Variable, declared: TensorType) -> MissingFeedError:
         where=v.where,
         fix=f"add {v.name!r} to feed, or run a Program that does not need it "
         "(program.clone(for_test=True), or fetch less)",
-    )
-
-
-def _uninitialized(v: Variable) -> UninitializedError:
-    return UninitializedError(
-        f"{v.name} has no value yet",
-        operands=[(v.name, v.tensor_type)],
-        where=v.where,
-        fix="run the startup Program first: exe.run(startup_program)",
     )

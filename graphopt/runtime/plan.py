@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 from graphopt.ir.program import Program
 from graphopt.ir.seeds import COUNTER
@@ -13,7 +14,7 @@ from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
 from graphopt.onnxio.write import Lowered, lower
 from graphopt.passes.base import DUMP, Pass, Pipeline
 from graphopt.passes.decompose import Decompose
-from graphopt.passes.history import History, tables, zero_tables
+from graphopt.passes.history import History, Table, apart, find_tables, zero_tables
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
 from graphopt.passes.repeat import STEPS, Repeat
 from graphopt.passes.step import at_once
@@ -33,7 +34,10 @@ class Plan:
         counter, roots = _roots(program, request, self.kept, fed)
         prune = Prune(fetch=self.kept, feed=self.fed, roots=self._needed(program, roots))
         passes = [prune, Streams(counter), Decompose(UNKNOWN_OPS), *self._optimisations()]
-        self._settle(Pipeline("step", *passes).run(program), request.fetch)
+        self._finish(Pipeline("step", *passes).run(program))
+
+    def _finish(self, program: Program) -> None:
+        self._settle(program, self.request.fetch)
 
     def _settle(self, program: Program, fetch: Sequence[Variable]) -> None:
         """Take note of what goes into a Program, what comes out of it and what it assigns."""
@@ -100,9 +104,22 @@ class StepPlan(Plan):
         super().__init__(program, request, fed)
         own = program.global_block().vars
         self.declared = {v.name: own[v.name].tensor_type for v in self.inputs if v.name in own}
-        self.tables = tables(self.program)
+
+    def _finish(self, program: Program) -> None:
+        found = find_tables(program, (*self.kept, *self.fed)) if self._moves_rows() else []
+        self._over_rows(program, found)
+
+    def _over_rows(self, program: Program, found: Sequence[Table]) -> None:
+        self.whole, self.found, self.tables = program, list(found), list(found)
+        self._settle(History(tuple(found)).run(program), self.request.fetch)
         variables = self.program.global_block().vars
-        self.new_rows = [variables[t.new_row] for t in self.tables]
+        self.new_rows = [variables[table.new_row] for table in self.tables]
+
+    def apart(self) -> StepPlan:
+        """The same plan for tables whose steps were counted apart."""
+        plan = copy(self)
+        plan._over_rows(self.whole, apart(self.found))
+        return plan
 
     def _needed(self, program: Program, roots: tuple[int, ...]) -> tuple[int, ...]:
         """The roots less the ops that only fill a table with zeros: its rows are made here."""
@@ -119,10 +136,7 @@ class StepPlan(Plan):
         known = {name: self.shapes[name] for name in self.fed if name in self.shapes}
         # One by one where each is to be seen, else in one go.
         whole = at_once(known, self.kept, self.fed, left_out())
-        passes: list[Pass] = list(whole.steps) if os.environ.get(DUMP) else [whole]
-        if self._moves_rows():
-            passes.append(History((*self.kept, *self.fed)))
-        return passes
+        return whole.steps if os.environ.get(DUMP) else [whole]
 
     def _moves_rows(self) -> bool:
         return self.request.updates != "none"
@@ -137,7 +151,7 @@ class StepsPlan(StepPlan):
     """A plan for many steps in one run: the Program of one step as the body of a Scan.
 
     ``varying`` are states that are fed step by step; ``by_rows`` says whether tables are moved by
-    the runtime (``step_tables``: then no call may take more steps than a table has rows) or carried
+    the runtime (``found``: then no call may take more steps than a table has rows) or carried
     from step to step.
     """
 
@@ -151,12 +165,16 @@ class StepsPlan(StepPlan):
         by_rows: bool,
     ) -> None:
         self.by_rows = by_rows
+        self.varying = tuple(varying)
         super().__init__(program, request, fed, shapes)
-        self.step_tables, self.step_inputs = self.tables, self.inputs
+
+    def _over_rows(self, program: Program, found: Sequence[Table]) -> None:
+        super()._over_rows(program, found)
+        self.step, self.step_inputs, self.tables = self.program, self.inputs, []
         chosen = [v for v in self.fetch if not isinstance(v, Constant)]
         wanted = list({v.name: v for v in [*chosen, *self.new_rows]}.values())
-        looped = Repeat(tuple(v.name for v in wanted), tuple(varying)).run(self.program)
-        self.tables, self.new_rows = [], []
+        looped = Repeat(tuple(v.name for v in wanted), self.varying).run(self.program)
+        self.new_rows = []
         variables = looped.global_block().vars
         self._settle(looped, [variables[v.name + STEPS] for v in wanted])
 

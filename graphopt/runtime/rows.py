@@ -124,8 +124,9 @@ class InPlace(Rows):
 
     def turn(self, position: int) -> None:
         """Go on at another row."""
-        self._list()
-        self.position = position
+        if position != self.position:
+            self._list()
+            self.position = position
 
     def take(self, count: int) -> np.ndarray:
         """The rows, side by side."""

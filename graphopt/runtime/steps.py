@@ -10,15 +10,14 @@ import numpy as np
 from graphopt.errors import ArgumentError, FeedError
 from graphopt.ir.program import Rate
 from graphopt.ir.variable import Constant
-from graphopt.passes.history import Table
 from graphopt.passes.repeat import NUMBER, STEPS
 from graphopt.runtime.compile import CompiledProgram, missing
 from graphopt.runtime.place import Place
 from graphopt.runtime.plan import StepsPlan
 from graphopt.runtime.request import Request
-from graphopt.runtime.rows import Rows
 from graphopt.runtime.scope import Scope
 from graphopt.runtime.session import to_numpy
+from graphopt.runtime.tables import Tables
 
 CALL_BYTES = 2**28  # of feeds that one call takes at most: a longer feed is cut into calls
 FEW_ROWS = 8  # tables of fewer rows are carried through a long run: calls would be too short
@@ -54,7 +53,10 @@ class CompiledSteps:
     def __init__(self, plan: StepsPlan, request: Request, place: Place) -> None:
         self.plan = plan
         self.compiled = CompiledProgram(plan, place)
-        self.limit = min([int(t.variable.shape[0]) for t in plan.step_tables], default=None)
+        self.tables = Tables(plan.found, plan.step, plan.storages, place)
+        self.limit = min([counts.n for counts in self.tables.counts.values()], default=None)
+        self._apart: CompiledSteps | None = None
+        self._request = request
         self.names = [v.name for v in plan.fetch]
         self.constants = {v.name: v.value for v in request.fetch if isinstance(v, Constant)}
         self.feeds = [v for v in plan.step_inputs if not v.persistable or v.name in plan.fed]
@@ -68,7 +70,9 @@ class CompiledSteps:
         varying: Mapping[str, list[float]],
     ) -> dict[str, np.ndarray]:
         """The fetched values of all steps, by the fetched variable's name."""
-        moved = {t.row for t in self.plan.step_tables}
+        if not self.tables.agree(scope):
+            return self._counted_apart().run(feeds, count, scope, rates, varying)
+        moved = {name for t in self.plan.found for name in (t.row, t.seen)}
         for v in self.feeds:
             if v.name not in feeds and v.name not in moved:
                 raise missing(v, self.plan.declared.get(v.name, v.tensor_type))
@@ -98,17 +102,24 @@ class CompiledSteps:
     ) -> dict[str, np.ndarray]:
         count = len(next(iter(scanned.values())))
         inputs = {name + STEPS: array for name, array in scanned.items()}
-        tables = [(t, self._rows(t, scope)) for t in self.plan.step_tables]
-        for table, rows in tables:
-            inputs[table.row + STEPS] = rows.take(count)
+        rows = self.tables.rows(scope)
+        for table, found in zip(self.plan.found, rows, strict=True):
+            inputs[table.row + STEPS] = found.take(count)
+        for name, counts in self.tables.counts.items():
+            inputs[name + STEPS] = counts.upcoming(count)
         values = self.compiled.run(inputs, scope, rates, on_device=True)
-        found = dict(zip(self.names, values, strict=True))
-        for table, rows in tables:
-            new = found.pop(table.new_row + STEPS)
-            rows.put(new.numpy(), scope.values[table.count])
-        return {name.removesuffix(STEPS): to_numpy(value) for name, value in found.items()}
+        results = dict(zip(self.names, values, strict=True))
+        for counts in self.tables.counts.values():
+            counts.advance(count, scope)
+        for table, found in zip(self.plan.found, rows, strict=True):
+            new = results.pop(table.new_row + STEPS)
+            found.put(new.numpy(), scope.values[table.count])
+        return {name.removesuffix(STEPS): to_numpy(value) for name, value in results.items()}
 
-    def _rows(self, table: Table, scope: Scope) -> Rows:
-        rows = self.compiled.rows(table, scope)
-        rows.locate(scope.values[table.count])
-        return rows
+    def _counted_apart(self) -> CompiledSteps:
+        """The same for tables of which some were updated alone."""
+        if self._apart is None:
+            plan = self.plan.apart()
+            assert isinstance(plan, StepsPlan)
+            self._apart = CompiledSteps(plan, self._request, self.compiled.place)
+        return self._apart

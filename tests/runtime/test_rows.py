@@ -154,3 +154,23 @@ def test_rows_show_the_table():
     tensor = fit.scope.var(fit.table).get_tensor()
     assert tensor.shape() == [3, 8, 1]
     assert np.count_nonzero(np.array(tensor)) == 8
+
+
+def test_tables_that_were_updated_apart_keep_their_own_counts():
+    parted, plain = Fit(n=4), Fit(n=4)
+    for fit in (parted, plain):
+        ops = [op for op in fit.main.global_block().ops if op.type == "ASGD"]
+        for k in range(7):
+            if k == 2:
+                batch = fit.batches[k % 5]
+                fit.exe.run(fit.main, feed=batch, fetch_list=[ops[:1]], scope=fit.scope)
+            # the plain one goes by the recorded Program
+            fit.run(k, [fit.table, "fc.b_0_y_0"] if fit is plain else [])
+    counts = [int(parted.scope.get(f"fc.{p}_0_m_0")[0]) for p in "bw"]
+    assert counts == [8, 7]
+    for name, value in parted.state().items():
+        np.testing.assert_allclose(value, plain.state()[name], rtol=2e-6, atol=1e-7)
+    draw = {k: np.stack([b[k] for b in parted.batches]) for k in ("x", "y")}
+    found = parted.exe.run_steps(parted.main, draw, [parted.loss], parted.scope)[0]
+    expected = [plain.run(k)[0] for k in range(5)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
