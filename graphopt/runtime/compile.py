@@ -64,7 +64,9 @@ class CompiledProgram:
         self._rates: dict[str, tuple[float, Value]] = {}
         self._apart: CompiledProgram | None = None
         try:
-            self.session = Session(lowered.model, place)
+            # Whoever recomputes wants the memory.
+            lean = any(op.made_by == "recompute" for op in self.ops.values())
+            self.session = Session(lowered.model, place, in_order=lean)
         except failures() as error:
             lacking = without_kernel(error, lowered, place)
             raise lacking or explained(error, self.ops, {}, "loading") from error

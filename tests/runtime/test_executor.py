@@ -224,9 +224,9 @@ def test_programs_are_compiled_once_until_they_change(model, monkeypatch):
     from graphopt.runtime import compile
     from graphopt.runtime.session import Session
 
-    def counted(*args):
+    def counted(*args, **options):
         built.append(args)
-        return Session(*args)
+        return Session(*args, **options)
 
     monkeypatch.setattr(compile, "Session", counted)
     for rows in (6, 3, 6):
@@ -244,9 +244,9 @@ def test_shapes_that_vary_share_one_compiled_program(model, monkeypatch):
     from graphopt.runtime.entry import MAX_CHECKED, MAX_SPECIALISED
     from graphopt.runtime.session import Session
 
-    def counted(*args):
+    def counted(*args, **options):
         built.append(args)
-        return Session(*args)
+        return Session(*args, **options)
 
     monkeypatch.setattr(compile, "Session", counted)
     feed = {k: np.repeat(v, 40, axis=0) for k, v in model.feed.items()}
