@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import onnx
 from graphopt.ir.operator import Operator
 from graphopt.ir.schema import make_node
 from graphopt.ir.variable import Constant, Variable
-from graphopt.ops.registry import COMPOSITES
+from graphopt.ops.registry import composite_of
 
 DOMAIN = "graphopt"
 
@@ -46,27 +46,35 @@ class FunctionTable:
 
 def function_body(op: Operator, types: Sequence[Any]) -> onnx.FunctionProto:
     """The composite's trace for these operand types as a function."""
-    composite = COMPOSITES[op.type]
+    composite = composite_of(op.type)
     padded = [*types, *[None] * (len(composite.input_names) - len(types))]
-    program, inputs, results = composite.trace(padded, op.attrs)
+    opset = 0 if op.block is None else op.block.program.opset
+    program, inputs, results = composite.trace(padded, op.attrs, opset)
     proto = onnx.FunctionProto(
         name=op.type,
         domain=DOMAIN,
         input=[v.name for v in inputs if v is not None],
-        output=[f"{name}_next" for name in composite.updates[: len(results)]],
+        output=composite.output_names[: len(results)],
         opset_import=[onnx.helper.make_opsetid("", program.opset)],
     )
+    # A result is called what the function calls it where it is made: an Identity would copy it.
+    own = {id(v) for op_ in program.global_block().ops for v in op_.writes()}
+    called: dict[int, str] = {}
+    for variable, name in zip(results, proto.output, strict=True):
+        if id(variable) in own:
+            called.setdefault(id(variable), name)
     written: set[str] = set()
     for inner in program.global_block().ops:
         for v in inner.reads():
             if isinstance(v, Constant) and v.name not in written:
                 written.add(v.name)
                 proto.node.append(_constant(v))
-        names = ["" if v is None else v.name for v in inner.inputs]
-        made = ["" if v is None else v.name for v in inner.outputs]
+        names = ["" if v is None else called.get(id(v), v.name) for v in inner.inputs]
+        made = ["" if v is None else called.get(id(v), v.name) for v in inner.outputs]
         proto.node.append(make_node(inner.definition, names, made, inner.attrs))
     for variable, name in zip(results, proto.output, strict=True):
-        proto.node.append(_identity(variable, name))
+        if called.get(id(variable)) != name:
+            proto.node.append(_identity(variable, name, called))
     return proto
 
 
@@ -75,5 +83,6 @@ def _constant(constant: Constant) -> onnx.NodeProto:
     return onnx.helper.make_node("Constant", [], [constant.name], value=value)
 
 
-def _identity(variable: Variable, name: str) -> onnx.NodeProto:
-    return onnx.NodeProto(op_type="Identity", input=[variable.name], output=[name])
+def _identity(variable: Variable, name: str, called: Mapping[int, str]) -> onnx.NodeProto:
+    source = called.get(id(variable), variable.name)
+    return onnx.NodeProto(op_type="Identity", input=[source], output=[name])

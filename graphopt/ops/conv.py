@@ -11,19 +11,9 @@ from graphopt.ir.tape import Tape, typed
 from graphopt.ir.types import Dim
 from graphopt.ir.variable import Variable
 from graphopt.ops.cases import case, fixed
+from graphopt.ops.conv_gradient import filter_gradient, input_gradient
 from graphopt.ops.registry import Grads, gradient
-from graphopt.ops.windows import (
-    Window,
-    elements,
-    ints,
-    kernel_shape,
-    ranked,
-    reach,
-    scattered,
-    span_of,
-    taps,
-    windows,
-)
+from graphopt.ops.windows import Window, ints, kernel_shape, ranked, reach, span_of, windows
 
 CONVS = [
     case(X=(2, 3, 5), W=fixed((2, 3, 3)), B=fixed((2,))),
@@ -49,9 +39,10 @@ def conv(g: Tape, op: Operator, dY: Variable) -> Grads:
     kernel = kernel_shape(op, W)
     rank = 2 + len(kernel)
     found = windows(op, ranked(g, X, rank), ranked(g, dY, rank), kernel)
+    attrs = sliding(op, found)
     return {
-        "X": typed(scattered(g, dY, W, found, X, group), X),
-        "W": filter_gradient(g, X, dY, W, kernel, sliding(op, found), group),
+        "X": input_gradient(g, dY, W, X, found, attrs, group),
+        "W": filter_gradient(g, X, dY, W, kernel, attrs, group),
         "B": channel_sums(g, dY),
     }
 
@@ -159,60 +150,3 @@ def _total_at_run_time(g: Tape, op: Operator, w: Window) -> Variable:
     else:
         total = g.Add(span_of(g, w, W), _extra(op, w) - w.stride)
     return g.Max(total, 0)
-
-
-def filter_gradient(
-    g: Tape, big: Variable, small: Variable, W: Variable,
-    kernel: Sequence[Dim], attrs: dict[str, Attr], group: int,
-) -> Variable:  # fmt: skip
-    """dW[j, c, k] = sum over n, o of small[n, j, o] big[n, c, o stride + k dilation - head].
-
-    big: [n, group c, *i]   small: [n, group m, *o]   W: [group m, c, *k]. A Conv lays the windows
-    of ``big`` out as columns, then the sum is one MatMul.
-    """
-    if len(kernel) == 3:
-        return _filter_gradient_3d(g, big, small, W, kernel, attrs, group)
-    swapped = [1, 0, *range(2, big.ndim)]
-    columns = g.Transpose(big, perm=swapped)  # [group c, n, *i]
-    if set(kernel) | {*attrs["strides"]} != {1} or any(attrs.get("pads", [1])):
-        filters = g.Unsqueeze(taps(g, kernel, big, W), [2])  # [k, 1, 1, *k]
-        single = g.Unsqueeze(columns, [1])  # [group c, 1, n, *i]
-        columns = ranked(g, g.Conv(single, filters, **_deeper(attrs)), single.ndim)
-    rows = g.Transpose(small, perm=swapped)  # [group m, n, *o]
-    groups = [group] if group > 1 else []
-    rows = g.reshape(rows, *groups, _per_group(g, W, group), -1)  # [group, m, n o]
-    columns = g.reshape(columns, *groups, elements(g, W, 1), -1)  # [group, c k, n o]
-    return g.reshape_like(g.MatMul(rows, g.swap(columns)), W)
-
-
-def _deeper(attrs: dict[str, Attr]) -> dict[str, Attr]:
-    """The attributes with one more spatial dim in front, along which nothing slides."""
-    deeper = {k: [1, *v] for k, v in attrs.items() if k in ("strides", "dilations")}
-    if "pads" not in attrs:
-        return {**deeper, "auto_pad": attrs["auto_pad"]}
-    half = len(attrs["pads"]) // 2
-    return {**deeper, "pads": [0, *attrs["pads"][:half], 0, *attrs["pads"][half:]]}
-
-
-def _filter_gradient_3d(
-    g: Tape, big: Variable, small: Variable, W: Variable,
-    kernel: Sequence[Dim], attrs: dict[str, Attr], group: int,
-) -> Variable:  # fmt: skip
-    """The same with one MatMul per sample: a Conv has no fourth spatial dim for the samples."""
-    single = g.reshape(big, -1, 1, *[g.dim_of(big, axis) for axis in (2, 3, 4)])  # [n c, 1, *i]
-    filters = taps(g, kernel, big, W)
-    columns = ranked(g, g.Conv(single, filters, **attrs), single.ndim)  # [n c, k, *o]
-    columns = g.reshape(
-        columns, g.dim_of(big, 0), group, elements(g, W, 1), -1
-    )  # [n, group, c k, o]
-    rows = g.reshape(small, 0, group, _per_group(g, W, group), -1)  # [n, group, m, o]
-    dW = g.ReduceSum(g.MatMul(rows, g.swap(columns)), [0], keepdims=0)  # [group, m, c k]
-    return g.reshape_like(dW, W)
-
-
-def _per_group(g: Tape, W: Variable, group: int) -> Variable:
-    """The filters of one group: i64[1]."""
-    filters = g.dim_of(W, 0)
-    if group == 1:
-        return filters
-    return g.dims(W.shape[0] // group) if W.shape[0] > 0 else g.Div(filters, group)

@@ -178,8 +178,11 @@ def dropout(g: Tape, op: Operator, dY: Variable) -> Grads:
 
 def _dropped(g: Tape, op: Operator, x: Variable, scale: Variable, asleep: float = 1) -> Variable:
     """mask scale x while training, else x times ``asleep``: [*n]."""
-    training = op.operand("training_mode")
-    weight = g.Where(g.result_of(op, "mask"), scale, g.full(0, x))  # [*n]
+    training, mask = op.operand("training_mode"), g.result_of(op, "mask")
+    if isinstance(scale, Constant):  # else it may be inf, where nothing is kept
+        weight = g.Mul(g.cast(mask, x.dtype), scale)  # [*n], quicker than Where
+    else:
+        weight = g.Where(mask, scale, g.full(0, x))
     if not isinstance(training, Constant):
         weight = g.Where(training, weight, g.full(asleep, x))
     return g.Mul(x, weight)

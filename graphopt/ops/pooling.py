@@ -12,6 +12,7 @@ from graphopt.ir.variable import Constant, Variable
 from graphopt.ops.cases import case
 from graphopt.ops.columns import columns
 from graphopt.ops.normalization import count
+from graphopt.ops.pool_gradient import max_pool_gradient  # noqa: F401 - registers its op
 from graphopt.ops.registry import Grads, decomposition, gradient
 from graphopt.ops.windows import Window, head, ints, scattered, windows
 
@@ -114,10 +115,26 @@ def lp_pool(g: Tape, op: Operator, dY: Variable) -> Grads:
 )  # fmt: skip
 def max_pool(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = max of X over each window, the first at ties        X: [n, c, *i]   Y: [n, c, *o]."""
-    X = op.operand("X")
+    X, Y = op.operand("X"), op.outputs[0]
+    if Y is not None and _is_side_by_side(op):
+        positions, kernel = _positions(g, op, dY), op.attrs["kernel_shape"]
+        return {"X": g.emit("MaxPoolGradient", dY, X, Y, positions, kernel_shape=kernel)}
     zeros, where = g.zeros_like(g.reshape(X, -1)), g.reshape(_positions(g, op, dY), -1, 1)
     dX = g.ScatterND(zeros, where, g.reshape(dY, -1), reduction=_reduction(op))
     return {"X": g.reshape_like(dX, X)}
+
+
+def _is_side_by_side(op: Operator) -> bool:
+    """Whether each window begins where the one before it ends, without padding."""
+    kernel, attrs = op.attrs["kernel_shape"], op.attrs
+    return (
+        ints(op, "strides", [1] * len(kernel)) == kernel
+        and set(ints(op, "dilations", [1])) == {1}
+        and not any(ints(op, "pads", [0]))
+        and attrs["auto_pad"] in ("NOTSET", "VALID")
+        and not attrs["ceil_mode"]
+        and op.operand("X").tensor_type.shape is not None
+    )
 
 
 def _positions(g: Tape, op: Operator, dY: Variable) -> Variable:

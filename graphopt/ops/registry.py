@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, TypeAlias
 from graphopt.errors import GradientError, VerifyError
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.program import Program
-from graphopt.ir.schema import Attr, AttrDef, Formal, OpDef, op_def, register_composite
+from graphopt.ir.schema import Attr, AttrDef, Formal, Infer, OpDef, op_def, register_composite
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import Inferred, TensorType, inferred
 from graphopt.ir.variable import Variable
@@ -170,10 +171,14 @@ class Composite:
     updates: tuple[str, ...]
 
     def trace(
-        self, types: Sequence[TensorType | None], attrs: Mapping[str, Attr]
+        self, types: Sequence[TensorType | None], attrs: Mapping[str, Attr], opset: int = 0
     ) -> tuple[Program, list[Variable | None], list[Variable]]:
-        """The body recorded on a Program of its own: the Program, its inputs and its results."""
+        """The body recorded on a Program of its own: the Program, its inputs and its results.
+
+        ``opset`` is the least version of its ops; a function is inlined only into its own.
+        """
         program = Program()
+        program.opset = max(program.opset, opset)
         block = program.global_block()
         inputs: list[Variable | None] = []
         for name, found in zip(self.input_names, types, strict=True):
@@ -191,8 +196,29 @@ class Composite:
         """The formal inputs."""
         return [p.name for p in _positional(self.body)]
 
+    @property
+    def output_names(self) -> list[str]:
+        """What the results are called in a function."""
+        return [f"{name}_next" for name in self.updates]
 
+
+class Formula(Composite):
+    """An op of graphopt's own whose one result the runtime may work out in another way."""
+
+    @property
+    def output_names(self) -> list[str]:
+        """The one result."""
+        return [RESULT]
+
+
+RESULT = "result"
 COMPOSITES: dict[str, Composite] = {}
+FORMULAS: dict[str, Formula] = {}
+
+
+def composite_of(type: str) -> Composite:
+    """The card of an op of graphopt's own."""
+    return COMPOSITES.get(type) or FORMULAS[type]
 
 
 def composite(
@@ -208,32 +234,69 @@ def composite(
             padded = [*types, *[None] * (len(card.input_names) - len(types))]
             return [inferred(v.tensor_type) for v in card.trace(padded, attrs)[2]]
 
-        register_composite(
-            OpDef(
-                type=type,
-                domain="graphopt",
-                since=1,
-                inputs=tuple(
-                    Formal(p.name, type_str=p.name, optional=p.default is None)
-                    for p in _positional(body)
-                ),
-                outputs=tuple(Formal(name, type_str=name) for name in updates),
-                attributes=_attributes(body),
-                infer=infer,
-            )
-        )
+        register_composite(_definition(type, body, updates, infer))
         return body
 
     return register
 
 
-def _positional(body: Body) -> list[inspect.Parameter]:
+def formula(type: str, *, like: str, cases: Sequence[Case]) -> Callable[[Formed], Formed]:
+    """Register an op for which one formulation is portable and others are quicker in places.
+
+    The body is the portable one: it is what files hold, what the reference evaluator runs, and what
+    further derivatives go through. ``like`` names the operand whose type the result has.
+    """
+
+    def register(body: Formed) -> Formed:
+        @functools.wraps(body)
+        def named(*operands: Any, **attrs: Any) -> Updates:  # noqa: ANN401 - as body says
+            return {RESULT: body(*operands, **attrs)}
+
+        card = FORMULAS[type] = Formula(type, named, tuple(cases), (RESULT,))
+        position = card.input_names.index(like)
+
+        def infer(types: Sequence[TensorType | None], attrs: Mapping[str, Attr]) -> list[Inferred]:
+            found = types[position]
+            assert found is not None
+            return [inferred(found)]
+
+        @functools.wraps(body)
+        def build(g: Tape, op: Operator) -> Variable:
+            return body(g, *op.inputs, **op.attrs)
+
+        register_composite(_definition(type, body, (RESULT,), infer))
+        DECOMPOSITIONS[type] = Decomposition(type, build, tuple(cases), frozenset(), twice=True)
+        return body
+
+    return register
+
+
+Formed: TypeAlias = Callable[..., Variable]
+
+
+def _definition(type: str, body: Callable[..., Any], results: Sequence[str], infer: Infer) -> OpDef:
+    return OpDef(
+        type=type,
+        domain="graphopt",
+        since=1,
+        inputs=tuple(
+            Formal(p.name, type_str=p.name, optional=p.default is None) for p in _positional(body)
+        ),
+        outputs=tuple(Formal(name, type_str=name) for name in results),
+        attributes=_attributes(body),
+        infer=infer,
+    )
+
+
+def _positional(body: Callable[..., Any]) -> list[inspect.Parameter]:
     parameters = list(inspect.signature(body).parameters.values())[1:]
     return [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
 
-def _attributes(body: Body) -> dict[str, AttrDef]:
-    kinds: dict[Any, str] = {"float": "FLOAT", "int": "INT", "bool": "INT"}
+def _attributes(body: Callable[..., Any]) -> dict[str, AttrDef]:
+    kinds: dict[Any, str] = {
+        "float": "FLOAT", "int": "INT", "bool": "INT", "list[int]": "INTS",
+    }  # fmt: skip
     return {
         p.name: AttrDef(
             kinds[p.annotation], p.default is p.empty, None if p.default is p.empty else p.default

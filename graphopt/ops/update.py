@@ -6,13 +6,14 @@ t counts the updates of this parameter, from 1. Products of betas are kept as st
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
-from graphopt.ops.cases import Case, case, ints, positive, unit
+from graphopt.ops.cases import Case, Draw, Shape, case, fixed, ints, positive, unit
 from graphopt.ops.registry import Updates, composite
 
 
@@ -21,17 +22,32 @@ def _cases(**state: Any) -> list[Case]:  # noqa: ANN401 - draws and shapes
     return [case(w=(3, 2), dw=(3, 2), lr=(), **state)]
 
 
+def _over_all(moments: Mapping[str, Callable[[Shape], Draw]], *products: str) -> list[Case]:
+    """Cases over a matrix and over a scalar; ``moments`` have its shape, ``products`` are [1]."""
+    found: list[Case] = []
+    for shape in ((3, 2), ()):
+        state: dict[str, Any] = {name: draw(shape) for name, draw in moments.items()}
+        state |= {name: positive((1,)) for name in products}
+        found.append(case(w=shape, dw=shape, lr=(), **state))
+    return found
+
+
 def _blend(g: Tape, old: Variable, new: Variable, beta: float) -> Variable:
     """beta old + (1 - beta) new."""
     return g.Add(g.Mul(old, beta), g.Mul(new, 1.0 - beta))
 
 
-def _scalar(g: Tape, x: Variable) -> Variable:
-    """[1] as []."""
-    return g.Squeeze(x, [0])
+def _scalar(g: Tape, x: Variable, like: Variable) -> Variable:
+    """[1] as [], unless it broadcasts to the parameter's shape as it is."""
+    return x if like.tensor_type.rank else g.Squeeze(x, [0])
 
 
-MOMENTS = _cases(m=(3, 2), s=positive((3, 2)), b1=positive((1,)), b2=positive((1,)))
+def _inverse(g: Tape, x: Variable, like: Variable) -> Variable:
+    """1 / x of a [1], to multiply with: onnxruntime multiplies faster than it divides."""
+    return _scalar(g, g.Reciprocal(x), like)
+
+
+MOMENTS: Mapping[str, Callable[[Shape], Draw]] = {"m": fixed, "s": positive}
 
 
 @composite(
@@ -65,12 +81,12 @@ def _adam_step(
     g: Tape, m: Variable, s: Variable, b1: Variable, b2: Variable, lr: Variable, epsilon: float
 ) -> Variable:
     """lr √(1 - b2) / (1 - b1) m / (√s + ε √(1 - b2)), with b1 = beta1^t, b2 = beta2^t."""
-    root = _scalar(g, g.Sqrt(g.Sub(1.0, b2)))  # []
-    rate = g.Div(g.Mul(lr, root), _scalar(g, g.Sub(1.0, b1)))  # []
+    root = _scalar(g, g.Sqrt(g.Sub(1.0, b2)), m)
+    rate = g.Div(g.Mul(lr, root), _scalar(g, g.Sub(1.0, b1), m))
     return g.Div(g.Mul(rate, m), g.Add(g.Sqrt(s), g.Mul(root, epsilon)))
 
 
-@composite("Adam", updates=("w", "m", "s", "b1", "b2"), cases=MOMENTS)
+@composite("Adam", updates=("w", "m", "s", "b1", "b2"), cases=_over_all(MOMENTS, "b1", "b2"))
 def adam(
     g: Tape, w: Variable, dw: Variable, m: Variable, s: Variable, b1: Variable, b2: Variable,
     lr: Variable, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8,
@@ -95,7 +111,7 @@ def adam(
 @composite(
     "Adamax",
     updates=("w", "m", "u", "b1"),
-    cases=_cases(m=(3, 2), u=positive((3, 2)), b1=positive((1,))),
+    cases=_over_all({"m": fixed, "u": positive}, "b1"),
 )
 def adamax(
     g: Tape, w: Variable, dw: Variable, m: Variable, u: Variable, b1: Variable, lr: Variable,
@@ -107,7 +123,7 @@ def adamax(
     """
     m_next = _blend(g, m, dw, beta1)
     u_next = g.Max(g.Abs(dw), g.Add(g.Mul(u, beta2), epsilon))
-    rate = g.Div(lr, _scalar(g, g.Sub(1.0, b1)))
+    rate = g.Div(lr, _scalar(g, g.Sub(1.0, b1), w))
     step = g.Div(g.Mul(rate, m_next), u_next)
     return {"w": g.Sub(w, step), "m": m_next, "u": u_next, "b1": g.Mul(b1, beta1)}
 
@@ -115,9 +131,7 @@ def adamax(
 @composite(
     "AMSGrad",
     updates=("w", "m", "s", "top", "b1", "b2"),
-    cases=_cases(
-        m=(3, 2), s=positive((3, 2)), top=positive((3, 2)), b1=positive((1,)), b2=positive((1,))
-    ),
+    cases=_over_all({**MOMENTS, "top": positive}, "b1", "b2"),
 )
 def amsgrad(
     g: Tape, w: Variable, dw: Variable, m: Variable, s: Variable, top: Variable, b1: Variable,
@@ -162,15 +176,16 @@ def asgd(
     d_next = g.Add(g.Sub(d, oldest), dw)  # [*s]
     y_next = g.ScatterND(y, g.Unsqueeze(slot, [1]), g.Unsqueeze(dw, [0]))  # [n, *s]
     m_next = g.Add(m, np.array([1]))
-    seen = g.cast(_scalar(g, g.Min(m_next, np.array([n]))), w.dtype)  # []
-    return {"w": g.Sub(w, g.Mul(lr, g.Div(d_next, seen))), "d": d_next, "y": y_next, "m": m_next}
+    seen = g.cast(_scalar(g, g.Min(m_next, np.array([n])), w), w.dtype)
+    step = g.Mul(d_next, g.Div(lr, seen))  # [*s]
+    return {"w": g.Sub(w, step), "d": d_next, "y": y_next, "m": m_next}
 
 
 def _norm(g: Tape, x: Variable) -> Variable:
     return g.Sqrt(g.ReduceSumSquare(x, keepdims=0))  # []
 
 
-@composite("Lamb", updates=("w", "m", "s", "b1", "b2"), cases=MOMENTS)
+@composite("Lamb", updates=("w", "m", "s", "b1", "b2"), cases=_over_all(MOMENTS, "b1", "b2"))
 def lamb(
     g: Tape, w: Variable, dw: Variable, m: Variable, s: Variable, b1: Variable, b2: Variable,
     lr: Variable, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-6,
@@ -181,8 +196,8 @@ def lamb(
     w, dw, m, s: [*s]   b1, b2: [1], β₁^t and β₂^t   lr: []        You et al., 2020.
     """
     m_next, s_next = _blend(g, m, dw, beta1), _blend(g, s, g.Mul(dw, dw), beta2)
-    mean = g.Div(m_next, _scalar(g, g.Sub(1.0, b1)))
-    spread = g.Sqrt(g.Div(s_next, _scalar(g, g.Sub(1.0, b2))))
+    mean = g.Mul(m_next, _inverse(g, g.Sub(1.0, b1), w))
+    spread = g.Sqrt(g.Mul(s_next, _inverse(g, g.Sub(1.0, b2), w)))
     r = g.Div(mean, g.Add(spread, epsilon))
     if weight_decay:
         r = g.Add(r, g.Mul(w, weight_decay))
@@ -214,11 +229,8 @@ def momentum(
 @composite(
     "NAdam",
     updates=("w", "decay", "b2", "product", "m", "s"),
-    cases=_cases(
-        decay=positive((1,)), b2=positive((1,)), product=positive((1,)), m=(3, 2),
-        s=positive((3, 2)),
-    ),
-)  # fmt: skip
+    cases=_over_all(MOMENTS, "decay", "b2", "product"),
+)
 def nadam(
     g: Tape, w: Variable, dw: Variable, decay: Variable, b2: Variable, product: Variable,
     m: Variable, s: Variable, lr: Variable,
@@ -236,10 +248,10 @@ def nadam(
     following = g.Mul(g.Sub(1.0, g.Mul(power, 0.5 * 0.96**psi)), beta1)
     product_next = g.Mul(product, mu)
     m_next, s_next = _blend(g, m, dw, beta1), _blend(g, s, g.Mul(dw, dw), beta2)
-    ahead = _scalar(g, g.Div(following, g.Sub(1.0, g.Mul(product_next, following))))  # []
-    now = _scalar(g, g.Div(g.Sub(1.0, mu), g.Sub(1.0, product_next)))
+    ahead = _scalar(g, g.Div(following, g.Sub(1.0, g.Mul(product_next, following))), w)
+    now = _scalar(g, g.Div(g.Sub(1.0, mu), g.Sub(1.0, product_next)), w)
     mean = g.Add(g.Mul(ahead, m_next), g.Mul(now, dw))
-    spread = g.Sqrt(g.Div(s_next, _scalar(g, g.Sub(1.0, b2_next))))
+    spread = g.Sqrt(g.Mul(s_next, _inverse(g, g.Sub(1.0, b2_next), w)))
     step = g.Div(g.Mul(lr, mean), g.Add(spread, epsilon))
     return {
         "w": g.Sub(w, step), "decay": decay_next, "b2": b2_next, "product": product_next,
@@ -250,9 +262,7 @@ def nadam(
 @composite(
     "RAdam",
     updates=("w", "b1", "b2", "rho", "m", "s"),
-    cases=_cases(
-        b1=positive((1,)), b2=positive((1,)), rho=positive((1,)), m=(3, 2), s=positive((3, 2))
-    ),
+    cases=_over_all(MOMENTS, "b1", "b2", "rho"),
 )
 def radam(
     g: Tape, w: Variable, dw: Variable, b1: Variable, b2: Variable, rho: Variable, m: Variable,
@@ -276,9 +286,9 @@ def radam(
     safe = g.Where(rectified, r, 6.0)
     ratio = g.Div(g.Mul(g.Sub(safe, 4.0), g.Sub(safe, 2.0)), safe)
     factor = g.Sqrt(g.Mul(g.Mul(ratio, limit / ((limit - 4.0) * (limit - 2.0))), left))
-    mean = g.Div(m_next, _scalar(g, g.Sub(1.0, b1_next)))
-    adapted = g.Div(g.Mul(_scalar(g, factor), mean), g.Add(g.Sqrt(s_next), epsilon))
-    step = g.Where(_scalar(g, rectified), adapted, mean)
+    mean = g.Mul(m_next, _inverse(g, g.Sub(1.0, b1_next), w))
+    adapted = g.Div(g.Mul(_scalar(g, factor, w), mean), g.Add(g.Sqrt(s_next), epsilon))
+    step = g.Where(_scalar(g, rectified, w), adapted, mean)
     return {
         "w": g.Sub(w, g.Mul(lr, step)), "b1": b1_next, "b2": b2_next, "rho": rho_next,
         "m": m_next, "s": s_next,
@@ -290,6 +300,7 @@ def radam(
     updates=("w", "k", "q", "c"),
     cases=[
         *_cases(k=(3, 2), q=positive((3, 2))),
+        *_cases(k=(3, 2), q=positive((3, 2)), attrs={"momentum": 0.9}),
         *_cases(k=(3, 2), q=positive((3, 2)), c=unit((3, 2))),
     ],
 )
@@ -306,7 +317,7 @@ def rmsprop(
     c_next = None if c is None else _blend(g, c, dw, rho)
     inner = q_next if c_next is None else g.Sub(q_next, g.Mul(c_next, c_next))
     step = g.Div(g.Mul(lr, dw), g.Sqrt(g.Add(inner, epsilon)))
-    k_next = g.Add(g.Mul(k, momentum), step)
+    k_next = g.Add(g.Mul(k, momentum), step) if momentum else step
     updates = {"w": g.Sub(w, k_next), "k": k_next, "q": q_next}
     return updates if c_next is None else {**updates, "c": c_next}
 
@@ -326,8 +337,8 @@ def rprop(
 
     w, dw, previous, step: [*s]        Riedmiller, Braun, 1993.
     """
-    sign = g.Sign(g.Mul(dw, previous))
-    same, changed = g.Greater(sign, 0.0), g.Less(sign, 0.0)
+    product = g.Mul(dw, previous)
+    same, changed = g.Greater(product, 0.0), g.Less(product, 0.0)
     grown = g.Where(same, g.Mul(step, grow), g.Where(changed, g.Mul(step, shrink), step))
     step_next = g.Clip(grown, low, high)
     kept = g.Where(changed, 0.0, dw)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from graphopt.ir import clone
 from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
@@ -15,15 +14,16 @@ from graphopt.ir.where import at
 from graphopt.ops import blocked_conv, pool_gradient  # noqa: F401 - they register formulations
 from graphopt.ops.formulations import AS_IS, FORMULATIONS, Formulation, Machine
 from graphopt.ops.registry import FORMULAS
-from graphopt.passes.base import Pass
+from graphopt.passes.change import Change
 
 
 @dataclass(frozen=True)
-class Formulate(Pass):
+class Formulate(Change):
     """Write each op as the formulation that costs least where shapes are known.
 
-    An op of graphopt's own that has no better one becomes its portable body. ``block`` is the
-    number of channels that the runtime keeps side by side, 0 where it does not.
+    An op of graphopt's own that has no better one becomes its portable body, as all do on a
+    ``device`` without measured prices. ``block`` is the number of channels that the runtime's
+    convolutions keep side by side, 0 where they do not.
 
     >>> from graphopt.ir.parse import parse
     >>> import graphopt.ops
@@ -39,19 +39,21 @@ class Formulate(Pass):
       feed dy : f32[2, 5, 4]
       param w : f32[5, 3, 1]
       -- forward
-      dx : f32[2, 3, 4] = ConvTranspose(dy, w, strides=[1], pads=[0, 0], output_padding=[0], dilations=[1])
+      dx : f32[2, 3, 4] = ConvTranspose(dy, w, strides=[1], pads=[0, 0], output_padding=[0],
+          dilations=[1])
     """
 
+    device: str = "cpu"
     block: int = 0
 
-    def rewrite(self, program: Program) -> Program:
-        """The Program itself if it has no such op."""
-        if not any(_is_open(op) for block in program.blocks for op in block.ops):
-            return program
-        new = clone.copy(program)
-        for block in list(new.blocks):
-            _rewrite(block, Machine(self.block))
-        return new
+    def needed(self, program: Program) -> bool:
+        """Whether the Program has such an op."""
+        return any(_is_open(op) for block in program.blocks for op in block.ops)
+
+    def change(self, program: Program) -> None:
+        """Write the ops anew."""
+        for block in list(program.blocks):
+            _rewrite(block, Machine(self.device, self.block))
 
 
 def _is_open(op: Operator) -> bool:
@@ -72,16 +74,19 @@ def _rewrite(block: Block, machine: Machine) -> None:
 def chosen(op: Operator, machine: Machine) -> Formulation | None:
     """The cheapest formulation; None to leave the op as it is."""
     cheapest = _portable(op) if op.type in FORMULAS else None
-    best = AS_IS[op.type](op, machine) if _is_known(op) else 0.0
+    if not _has_price(op, machine):
+        return cheapest
+    best = AS_IS[op.type](op, machine)
     for found in FORMULATIONS.get(op.type, ()):
-        if _is_known(op) and found.fits(op, machine) and found.cost(op, machine) < best:
+        if found.fits(op, machine) and found.cost(op, machine) < best:
             cheapest, best = found, found.cost(op, machine)
     return cheapest
 
 
-def _is_known(op: Operator) -> bool:
-    """Whether all operands have static shapes, and no result but the first is asked for."""
-    return op.type in AS_IS and all(v.tensor_type.is_static for v in (*op.reads(), *op.writes()))
+def _has_price(op: Operator, machine: Machine) -> bool:
+    """Whether all operands and results have static shapes, on a device that was measured."""
+    known = all(v.tensor_type.is_static for v in (*op.reads(), *op.writes()))
+    return known and op.type in AS_IS and machine.device == "cpu"
 
 
 def _portable(op: Operator) -> Formulation:
@@ -93,14 +98,21 @@ def _portable(op: Operator) -> Formulation:
 
 
 def _replace(block: Block, op: Operator, found: Formulation, machine: Machine) -> None:
-    """Record the formulation; its last op makes the op's own variable."""
-    own = next(op.writes())
+    """Record the formulation; the last op of each result makes the op's own variable."""
     g = Tape(block, role=op.role, made_by=f"formulate: {found.name}", scratch=True)
     made = found.build(g, op, machine)
+    results = [made] if isinstance(made, Variable) else made
+    for own, result in zip(op.outputs, results, strict=False):
+        if own is not None:
+            _stand(g, result, own)
+    g.splice([*op.writes()])
+
+
+def _stand(g: Tape, made: Variable, own: Variable) -> None:
+    """Make ``own`` the result in place of ``made``, which nothing reads; else copy it."""
     assert g.scratch is not None
     maker = next((o for o in g.scratch if any(v is made for v in o.writes())), None)
     if maker is None or any(v is made for o in g.scratch for v in o.reads()):
         g.emit("Identity", made, into=[own])
     else:
         maker.outputs = [own if v is made else v for v in maker.outputs]
-    g.splice([own])

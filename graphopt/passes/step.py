@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from graphopt.ops.formulations import Machine
 from graphopt.passes.base import Pass
 from graphopt.passes.change import Changes
 from graphopt.passes.cse import CommonSubexpressions
 from graphopt.passes.cut import Cut
 from graphopt.passes.dead import DeadCode
 from graphopt.passes.fold import Fold
+from graphopt.passes.formulate import Formulate
 from graphopt.passes.fuse import Fuse
 from graphopt.passes.simplify import Simplify
 from graphopt.passes.specialise import Specialise
+
+PORTABLE = Machine("cpu", 0)
 
 
 def optimisations(
@@ -20,15 +24,18 @@ def optimisations(
     keep: Collection[str],
     feed: Collection[str] = (),
     without: Collection[str] = frozenset(),
+    machine: Machine = PORTABLE,
 ) -> tuple[Pass, ...]:
     """The passes, for a Program that is pruned and has no random ops with seeds any more.
 
     ``shapes`` are those of the feeds that are known, ``keep`` the names that are fetched, ``feed``
-    all names that are fed. ``without`` leaves out passes by their class's name.
+    all names that are fed. ``without`` leaves out passes by their class's name. ``machine`` is what
+    formulations are chosen for.
 
     >>> for step in optimisations({"x": (8, 4)}, ["loss"], without={"Specialise"}):
     ...     print(step)
     Cut(feed=('x',))
+    Formulate(device='cpu', block=0)
     Fold(keep=('loss',), max_bytes=65536)
     CommonSubexpressions(keep=('loss',))
     Simplify(keep=('loss',))
@@ -36,7 +43,7 @@ def optimisations(
     CommonSubexpressions(keep=('loss',))
     DeadCode(keep=('loss',))
     """
-    return at_once(shapes, keep, feed, without).steps
+    return at_once(shapes, keep, feed, without, machine).steps
 
 
 def at_once(
@@ -44,12 +51,14 @@ def at_once(
     keep: Collection[str],
     feed: Collection[str] = (),
     without: Collection[str] = frozenset(),
+    machine: Machine = PORTABLE,
 ) -> Changes:
     """The same as one pass, which copies and verifies the Program once."""
     names = tuple(keep)
     passes = (
         Cut(tuple(sorted({*feed, *shapes}))),
         Specialise(dict(shapes)),
+        Formulate(machine.device, machine.block),
         Fold(names),
         CommonSubexpressions(names),
         Simplify(names),

@@ -64,13 +64,13 @@ class Entry:
     ) -> CompiledProgram:
         known = dict(zip(self.fed, shapes, strict=True))
         try:
-            return CompiledProgram(StepPlan(program, request, self.fed, known), place)
+            return CompiledProgram(StepPlan(program, request, self.fed, place, known), place)
         except (StepError, ShapeError):  # operands that do not fit: a run can say it better
             return self._open(program, request, place)
 
     def _open(self, program: Program, request: Request, place: Place) -> CompiledProgram:
         if self._shared is None:
-            self._shared = CompiledProgram(StepPlan(program, request, self.fed), place)
+            self._shared = CompiledProgram(StepPlan(program, request, self.fed, place), place)
         return self._shared
 
 
@@ -121,7 +121,7 @@ class Cache:
         by_rows = count <= min(rows, default=0) or min(rows, default=0) >= FEW_ROWS
         key = _meaning(request, tuple(feeds)), tuple(shapes.items()), varying, by_rows
         if key not in self._steps:
-            plan = StepsPlan(program, request, tuple(feeds), shapes, varying, by_rows)
+            plan = StepsPlan(program, request, tuple(feeds), place, shapes, varying, by_rows)
             _put(self._steps, key, CompiledSteps(plan, request, place), MAX_SPECIALISED)
         return self._steps[key]
 

@@ -12,6 +12,8 @@ from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
 from graphopt.onnxio.write import Lowered, lower
+from graphopt.ops.formulations import Machine
+from graphopt.ops.registry import FORMULAS
 from graphopt.passes.base import DUMP, Pass, Pipeline
 from graphopt.passes.decompose import Decompose
 from graphopt.passes.history import History, Table, apart, find_tables, zero_tables
@@ -19,6 +21,8 @@ from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_o
 from graphopt.passes.repeat import STEPS, Repeat
 from graphopt.passes.step import at_once
 from graphopt.passes.streams import Streams, advances, is_stream
+from graphopt.runtime.layout import block_size
+from graphopt.runtime.place import Place
 from graphopt.runtime.request import Request
 
 WITHOUT = "GRAPHOPT_WITHOUT"
@@ -33,7 +37,7 @@ class Plan:
         self.kept = tuple(v.name for v in request.fetch)
         counter, roots = _roots(program, request, self.kept, fed)
         prune = Prune(fetch=self.kept, feed=self.fed, roots=self._needed(program, roots))
-        passes = [prune, Streams(counter), Decompose(UNKNOWN_OPS), *self._optimisations()]
+        passes = [prune, Streams(counter), *self._rewrites()]
         self._finish(Pipeline("step", *passes).run(program))
 
     def _finish(self, program: Program) -> None:
@@ -56,8 +60,9 @@ class Plan:
     def _needed(self, program: Program, roots: tuple[int, ...]) -> tuple[int, ...]:
         return roots
 
-    def _optimisations(self) -> Sequence[Pass]:
-        return ()
+    def _rewrites(self) -> Sequence[Pass]:
+        """Files hold ops of the standard, and graphopt's updates as functions."""
+        return [Decompose(UNKNOWN_OPS | frozenset(FORMULAS))]
 
     def _inputs(self) -> list[Variable]:
         """What no op makes: feeds in the order they were given, then state in the order of use."""
@@ -85,7 +90,7 @@ class Plan:
 
 
 class StepPlan(Plan):
-    """A plan for the runtime: it may hold what only the runtime can do, so no file does.
+    """A plan for one place: it may hold what only the runtime can do there, so no file does.
 
     ``shapes`` of fed variables, where they are known, stand in for their open dims. ``tables`` are
     the states whose rows the runtime moves, ``zeros`` those that it is to make, all zero.
@@ -96,8 +101,10 @@ class StepPlan(Plan):
         program: Program,
         request: Request,
         fed: Sequence[str],
+        place: Place,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
+        self.place = place
         self.shapes = dict(shapes or {})
         self.zeros: dict[str, TensorType] = {}
         self.storages = program.tables
@@ -132,11 +139,13 @@ class StepPlan(Plan):
                       if v.name not in self.kept}  # fmt: skip
         return tuple(k for k in roots if not any(v.name in self.zeros for v in ops[k].writes()))
 
-    def _optimisations(self) -> Sequence[Pass]:
+    def _rewrites(self) -> Sequence[Pass]:
         known = {name: self.shapes[name] for name in self.fed if name in self.shapes}
         # One by one where each is to be seen, else in one go.
-        whole = at_once(known, self.kept, self.fed, left_out())
-        return whole.steps if os.environ.get(DUMP) else [whole]
+        machine = Machine(self.place.device, block_size(self.place))
+        whole = at_once(known, self.kept, self.fed, left_out(), machine)
+        chosen = whole.steps if os.environ.get(DUMP) else [whole]
+        return [Decompose(UNKNOWN_OPS), *chosen]
 
     def _moves_rows(self) -> bool:
         return self.request.updates != "none"
@@ -160,13 +169,14 @@ class StepsPlan(StepPlan):
         program: Program,
         request: Request,
         fed: Sequence[str],
+        place: Place,
         shapes: Mapping[str, tuple[int, ...]],
         varying: Sequence[str],
         by_rows: bool,
     ) -> None:
         self.by_rows = by_rows
         self.varying = tuple(varying)
-        super().__init__(program, request, fed, shapes)
+        super().__init__(program, request, fed, place, shapes)
 
     def _over_rows(self, program: Program, found: Sequence[Table]) -> None:
         super()._over_rows(program, found)

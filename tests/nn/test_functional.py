@@ -135,6 +135,12 @@ def test_dropout_in_training():
     assert (run(lambda x: F.dropout(x, 1.0), x) == 0).all()
 
 
+def test_dropout_of_nothing_records_nothing():
+    x = fed("x", X)
+    assert F.dropout(x, 0.0) is x
+    assert F.dropout(x, 0.0, axis=0) is x
+
+
 def test_dropout_in_inference():
     x = fed("x", X)
     assert F.dropout(x, 0.5, training=False) is x

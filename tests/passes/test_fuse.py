@@ -236,8 +236,8 @@ def training_step(rng):
         x, y = go.static.data("x", [3, 5], "int64"), go.static.data("y", [3, 5], "int64")
         h = go.nn.Embedding(7, 8)(x)
         qkv = go.reshape(go.nn.Linear(8, 24)(h), [3, 5, 3, 2, 4])
-        parts = [qkv[:, :, k] for k in range(3)]
-        h = h + go.reshape(go.nn.functional.scaled_dot_product_attention(*parts), [3, 5, 8])
+        q, k, v = (qkv[:, :, part] for part in range(3))
+        h = h + go.reshape(go.nn.functional.scaled_dot_product_attention(q, k, v), [3, 5, 8])
         loss = go.nn.functional.cross_entropy(go.nn.Linear(8, 7)(go.nn.LayerNorm(8)(h)), y)
         pairs = go.optimizer.ASGD(0.05, batch_num=3).minimize(loss)[1]
     fetch, feeds = [loss.name, pairs[0][1].name], {"x": (3, 5), "y": (3, 5)}
@@ -258,7 +258,8 @@ def test_training_steps(runtime, rng):
     assert before - after == {"Pad", "SoftmaxCrossEntropyLoss", "Sum"}
     runs = [Runner(p, fetch, values, runtime) for p in (fused, program)]
     for _ in range(3):
-        agree(*(r.step(feeds) for r in runs), rtol=1e-5)
+        a, b = (r.step(feeds) for r in runs)
+        agree(a, b, rtol=1e-5)
     found, expected = (r.state() for r in runs)
     assert set(found) == set(expected)
     agree([found[name] for name in expected], expected.values(), rtol=1e-5)

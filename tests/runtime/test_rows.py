@@ -166,7 +166,8 @@ def test_tables_that_were_updated_apart_keep_their_own_counts():
                 fit.exe.run(fit.main, feed=batch, fetch_list=[ops[:1]], scope=fit.scope)
             # the plain one goes by the recorded Program
             fit.run(k, [fit.table, "fc.b_0_y_0"] if fit is plain else [])
-    counts = [int(parted.scope.get(f"fc.{p}_0_m_0")[0]) for p in "bw"]
+    state = parted.state()
+    counts = [int(state[f"fc.{p}_0_m_0"][0]) for p in "bw"]
     assert counts == [8, 7]
     for name, value in parted.state().items():
         np.testing.assert_allclose(value, plain.state()[name], rtol=2e-6, atol=1e-7)

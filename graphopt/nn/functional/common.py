@@ -62,7 +62,7 @@ def dropout(
     downscale = mode == "downscale_in_infer"
     if training and p == 1:
         return named(g.zeros_like(x), name)
-    y = _dropped(g, x, p, axis) if training else x
+    y = _dropped(g, x, p, axis) if training and p else x
     return named(g.Mul(y, g.const(1 - p, x.dtype)) if downscale else y, name)
 
 
