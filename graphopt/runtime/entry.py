@@ -92,7 +92,7 @@ class Cache:
 
     def asked(self, feed: object, fetch_list: object) -> Entry | None:
         """The entry that these objects were remembered for."""
-        return self._aliases.get(_identity(feed, fetch_list))
+        return self._aliases.get(_identity(feed, fetch_list)) if _is_plain(feed) else None
 
     def entry(self, program: Program, request: Request, fed: tuple[str, ...]) -> Entry:
         """The entry of a request; a new one, not yet kept, if there is none."""
@@ -102,7 +102,7 @@ class Cache:
     def keep(self, entry: Entry, program: Program, feed: object, fetch_list: object) -> None:
         """Remember an entry, and the objects that it was asked with; forget the oldest."""
         _put(self._entries, entry.meaning, entry)
-        if all(_lives_in(program, leaf) for leaf in _leaves(fetch_list)):
+        if _is_plain(feed) and all(_lives_in(program, leaf) for leaf in _leaves(fetch_list)):
             _put(self._aliases, _identity(feed, fetch_list), entry)
 
     def steps(
@@ -147,6 +147,10 @@ def _meaning(request: Request, fed: tuple[str, ...]) -> object:
         tuple(id(op) for op in request.roots),
         request.updates,
     )
+
+
+def _is_plain(feed: object) -> bool:
+    return feed is None or isinstance(feed, dict)
 
 
 def _identity(feed: object, fetch_list: object) -> object:

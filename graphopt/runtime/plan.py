@@ -32,7 +32,9 @@ class Plan:
     """What a request needs: the pruned Program, its inputs, and the state it assigns."""
 
     def __init__(self, program: Program, request: Request, fed: Sequence[str]) -> None:
-        self.request = request
+        # Names and values only: the request's variables would keep the user's Program alive.
+        self.updates = request.updates
+        self.constants = {v.name: v.value for v in request.fetch if isinstance(v, Constant)}
         self.fed = tuple(fed)
         self.kept = tuple(v.name for v in request.fetch)
         counter, roots = _roots(program, request, self.kept, fed)
@@ -41,20 +43,22 @@ class Plan:
         self._finish(Pipeline("step", *passes).run(program))
 
     def _finish(self, program: Program) -> None:
-        self._settle(program, self.request.fetch)
+        self._settle(program, self.kept)
 
-    def _settle(self, program: Program, fetch: Sequence[Variable]) -> None:
+    def _settle(self, program: Program, fetch: Sequence[str]) -> None:
         """Take note of what goes into a Program, what comes out of it and what it assigns."""
         self.program, block = program, program.global_block()
         self.fetch = [
-            program.constant(v.value, v.name) if isinstance(v, Constant) else block.var(v.name)
-            for v in fetch
+            program.constant(self.constants[name], name)
+            if name in self.constants
+            else block.var(name)
+            for name in fetch
         ]
         self.inputs = self._inputs()
         assigned = {id(v): v for op in block.ops for v in op.writes() if v.persistable}
         order = {v.name: k for k, v in enumerate(self.inputs)}
         self.state = sorted(assigned.values(), key=lambda v: order.get(v.name, len(order)))
-        if self.request.updates == "none":
+        if self.updates == "none":
             self.state = []
 
     def _needed(self, program: Program, roots: tuple[int, ...]) -> tuple[int, ...]:
@@ -118,7 +122,7 @@ class StepPlan(Plan):
 
     def _over_rows(self, program: Program, found: Sequence[Table]) -> None:
         self.whole, self.found, self.tables = program, list(found), list(found)
-        self._settle(History(tuple(found)).run(program), self.request.fetch)
+        self._settle(History(tuple(found)).run(program), self.kept)
         variables = self.program.global_block().vars
         self.new_rows = [variables[table.new_row] for table in self.tables]
 
@@ -148,7 +152,7 @@ class StepPlan(Plan):
         return [Decompose(UNKNOWN_OPS), *chosen]
 
     def _moves_rows(self) -> bool:
-        return self.request.updates != "none"
+        return self.updates != "none"
 
     def lower(self, device: str = "cpu") -> Lowered:
         """The ONNX model, as it runs on a device; behind the fetches, the new rows of tables."""
@@ -185,8 +189,7 @@ class StepsPlan(StepPlan):
         wanted = list({v.name: v for v in [*chosen, *self.new_rows]}.values())
         looped = Repeat(tuple(v.name for v in wanted), self.varying).run(self.program)
         self.new_rows = []
-        variables = looped.global_block().vars
-        self._settle(looped, [variables[v.name + STEPS] for v in wanted])
+        self._settle(looped, [v.name + STEPS for v in wanted])
 
     def _needed(self, program: Program, roots: tuple[int, ...]) -> tuple[int, ...]:
         return roots

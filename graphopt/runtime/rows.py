@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 
@@ -111,7 +112,9 @@ class InPlace(Rows):
         # Pages of zeros cost nothing until a row is written.
         whole = np.zeros(self.shape(), tensor_type.dtype) if table is None else table
         self._ahead: np.ndarray | None = whole if place.device == "cpu" else None
-        self._rows = [] if place.device == "cpu" else [to_device(row, place) for row in whole]
+        self._rows: list[Value] = []
+        if self._ahead is None:
+            self._rows = [to_device(whole[k, ...], place) for k in range(self.n)]
         self._spare = empty(self.row_shape, tensor_type.dtype, place)
 
     def _list(self) -> list[Value]:
@@ -175,13 +178,19 @@ class InPlace(Rows):
         return table
 
 
+@cache
+def _worker() -> ThreadPoolExecutor:
+    """The one thread that moves rows: what it is given first it does first."""
+    return ThreadPoolExecutor(1, "graphopt-rows")
+
+
 class Staged(Rows):
     """Rows elsewhere: a thread brings the next one while a step runs, and puts back the last."""
 
     def __init__(self, tensor_type: TensorType, place: Place, store: Store) -> None:
         super().__init__(tensor_type, place)
         self._store = store
-        self._worker = ThreadPoolExecutor(1, "graphopt-rows")
+        self._worker = _worker()
         self._targets = [empty(self.row_shape, tensor_type.dtype, place) for _ in range(2)]
         self._fetched: tuple[int, Future[Value]] | None = None
         self._stored: Future[None] | None = None

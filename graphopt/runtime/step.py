@@ -15,7 +15,11 @@ from graphopt.runtime.scope import Scope
 
 
 class Step:
-    """A compiled run as a function of the feed; it returns the fetched arrays."""
+    """A compiled run as a function of the feed; it returns the fetched arrays.
+
+    Attributes:
+        program: what runs: the Program pruned, optimised, and written for these shapes and place.
+    """
 
     def __init__(
         self,
@@ -24,6 +28,7 @@ class Step:
         program: Program,
         scope: Scope,
     ) -> None:
+        self.program = compiled.plan.program
         self._run = compiled.run
         self._feed = dict(feed)
         self._types = [(name, array.dtype, array.shape) for name, array in feed.items()]

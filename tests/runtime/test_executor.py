@@ -415,3 +415,57 @@ def test_a_program_with_a_schedule_is_not_kept_alive():
     gc.collect()
     assert exe is not None
     assert watched() is None
+
+
+def test_a_feed_in_a_list_is_not_taken_for_none():
+    main, startup = go.static.Program(), go.static.Program()
+    with go.static.program_guard(main, startup):
+        w = go.create_parameter([2], "float32", default_initializer=go.nn.initializer.Constant(1.0))
+        y = w * 2.0
+    exe, scope = go.static.Executor(), go.static.Scope()
+    exe.run(startup, scope=scope)
+    plain = exe.run(main, fetch_list=[y], scope=scope)[0]
+    fed = exe.run(main, feed=[{w.name: np.full(2, 3.0, "f4")}], fetch_list=[y], scope=scope)[0]
+    np.testing.assert_array_equal(plain, [2.0, 2.0])
+    np.testing.assert_array_equal(fed, [6.0, 6.0])
+
+
+def test_a_fed_array_that_is_changed_in_place_is_read_anew(model):
+    feed = {name: array.copy() for name, array in model.feed.items()}
+    before = model.run([model.loss], feed=feed)[0]
+    feed["x"][:] = 0.0
+    twin = {"x": np.zeros_like(feed["x"]), "y": feed["y"]}
+    test = model.main.clone(for_test=True)
+    again, expected = (
+        model.exe.run(test, feed=f, fetch_list=[model.loss], scope=model.scope)[0]
+        for f in (feed, twin)
+    )
+    assert again == expected != before
+
+
+def test_a_prepared_step_is_a_run(model):
+    twin = Regression().start()
+    for v in model.main.list_vars():
+        if v.persistable:
+            put(twin.scope, v.name, held(model.scope, v.name))
+    step = model.exe.prepare(model.main, model.feed, [model.loss], model.scope)
+    for k in range(4):
+        found = step(model.feed) if k % 2 else step()
+        np.testing.assert_array_equal(found[0], twin.run([twin.loss])[0])
+    np.testing.assert_array_equal(model.state(), twin.state())
+    assert "SGD" in step.program.text()
+    with pytest.raises(errors.FeedError, match="not what the step was prepared for"):
+        step({**model.feed, "x": model.feed["x"][:2]})
+    with pytest.raises(errors.FeedError, match="not what the step was prepared for"):
+        step({"x": model.feed["x"]})
+
+
+def test_compiled_programs_of_many_requests_do_not_keep_their_program_alive():
+    model = Regression().start()
+    exe = model.exe
+    model.run([model.loss])
+    gone = weakref.ref(model.main)
+    del model
+    gc.collect()
+    assert gone() is None
+    assert not exe._cache
