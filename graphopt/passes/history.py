@@ -7,7 +7,7 @@ table, n rows. Here the step reads one row and gives the row that takes its plac
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,9 @@ from graphopt.ir.where import UNKNOWN, at
 from graphopt.passes.base import Pass
 
 ROW, NEW_ROW, SEEN = "@ROW", "@NEW_ROW", "@SEEN"
+PARTS, NEW = ("@LEFT", "@RIGHT"), "@NEW"
+THIN = 32  # rows of a batch up to which two factors are quicker than the gradient
+LARGE = 2**16  # elements of a gradient from which its factors are worth while
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Table:
     """A state of n rows, of which a step reads row ``count`` mod n and then replaces it.
 
     All are names: ``name`` and ``count`` of states, ``row``, ``new_row`` and ``seen`` of a step's
-    variables. ``seen`` is how many rows hold a gradient after the step: min(count + 1, n).
+    variables. ``seen`` is how many rows hold a gradient after the step: min(count + 1, n). A table
+    whose rows are kept as two factors is two of these, with a ``part`` each.
     """
 
     name: str
@@ -38,19 +42,24 @@ class Table:
     row: str
     new_row: str
     seen: str
+    part: str = ""
 
 
-def find_tables(program: Program, keep: Collection[str] = ()) -> list[Table]:
+def find_tables(
+    program: Program, keep: Collection[str] = (), factored: Collection[str] = ()
+) -> list[Table]:
     """The tables that ``History`` can move: nothing but one ASGD reads and assigns them.
 
-    Those of as many rows share one ``seen``. Names in ``keep`` are fetched or fed.
+    Those of as many rows share one ``seen``. Names in ``keep`` are fetched or fed. Of the tables
+    named in ``factored`` those whose gradient is a product of thin factors are kept as these.
     """
     ops = program.global_block().ops
     uses = Counter(id(v) for op in ops for v in _touched(op))
     # A row is written where the gradient is made, unless that is asked for elsewhere too.
     free = {v.name for op in ops for v in op.writes() if not v.persistable} - {*keep}
+    makers = {id(v): op for op in ops for v in op.writes()}
     shared: dict[object, str] = {}
-    found = []
+    found: list[Table] = []
     for op in ops:
         if not _is_table_step(op):
             continue
@@ -59,10 +68,26 @@ def find_tables(program: Program, keep: Collection[str] = ()) -> list[Table]:
             continue
         key = y.shape[0], op.operand("lr").dtype
         seen = shared.setdefault(key, m.name + SEEN)
+        if y.name in factored and dw.name in free and thin_product(makers.get(id(dw)), uses):
+            left, right = (y.name + suffix for suffix in PARTS)
+            found.append(Table(y.name, m.name, left, left + NEW, seen, PARTS[0]))
+            found.append(Table(y.name, m.name, right, right + NEW, seen, PARTS[1]))
+            continue
         new_row = dw.name if dw.name in free else y.name + NEW_ROW
         free.discard(dw.name)
         found.append(Table(y.name, m.name, y.name + ROW, new_row, seen))
     return found
+
+
+def thin_product(op: Operator | None, uses: Mapping[int, int]) -> bool:
+    """Whether a gradient that only its update reads is AᵀB with few rows: A [b, i], B [b, o]."""
+    if op is None or op.type != "Gemm" or len(op.inputs) > 2 or uses[id(op.outputs[0])] != 2:
+        return False
+    a, b = op.operand("A"), op.operand("B")
+    if not (op.attrs["transA"] and not op.attrs["transB"] and a.tensor_type.is_static):
+        return False
+    rows, width = a.shape
+    return 4 * rows <= min(width, b.shape[1]) and rows <= THIN and width * b.shape[1] >= LARGE
 
 
 def apart(tables: Collection[Table]) -> list[Table]:
@@ -112,15 +137,19 @@ class History(Pass):
             return program
         new = clone.copy(program)
         block = new.global_block()
-        chosen = {table.name: table for table in self.tables}
+        chosen: dict[str, list[Table]] = {}
+        for table in self.tables:
+            chosen.setdefault(table.name, []).append(table)
         rates: dict[tuple[int, str], Variable] = {}
         ops, block.ops = block.ops, []
         for op in ops:
-            table = chosen.get(op.operand("y").name) if _is_table_step(op) else None
-            if table is None:
-                block.ops.append(op)
+            found = chosen.get(op.operand("y").name, []) if _is_table_step(op) else []
+            if len(found) == 1:
+                _over_row(block, op, found[0], rates)
+            elif found:
+                _over_factors(block, op, found[0], found[1], rates)
             else:
-                _over_row(block, op, table, rates)
+                block.ops.append(op)
         return new
 
 
@@ -143,13 +172,43 @@ def _over_row(
     w, dw, d, y, m, lr = (v for v in op.inputs if v is not None)
     g = Tape(block, role=op.role, made_by="history")
     with at(op.where):
-        if (id(lr), table.seen) not in rates:
-            seen = _fed(block, table.seen, TensorType(lr.dtype, ()))
-            rates[id(lr), table.seen] = g.Div(lr, seen)
+        rate = _rate(g, lr, table.seen, rates)
         row = _fed(block, table.row, TensorType(y.dtype, y.shape[1:]))
         if table.new_row != dw.name:
             dw = g.emit("Identity", dw, names=[table.new_row])
-        g.emit("ASGDRow", w, dw, d, row, rates[id(lr), table.seen], into=[w, d])
+        g.emit("ASGDRow", w, dw, d, row, rate, into=[w, d])
+
+
+def _over_factors(
+    block: Block,
+    op: Operator,
+    left: Table,
+    right: Table,
+    rates: dict[tuple[int, str], Variable],
+) -> None:
+    """The same with the gradient's factors; the old right one is kept with its sign changed."""
+    w, dw, d, _, _, lr = (v for v in op.inputs if v is not None)
+    maker = next(o for o in reversed(block.ops) if any(v is dw for v in o.writes()))
+    block.ops.remove(maker)
+    del block.vars[dw.name]
+    a, b = maker.operand("A"), maker.operand("B")
+    g = Tape(block, role=op.role, made_by="history")
+    with at(op.where):
+        rate = _rate(g, lr, left.seen, rates)
+        old_a = _fed(block, left.row, a.tensor_type)
+        old_b = _fed(block, right.row, b.tensor_type)
+        alpha = maker.attrs["alpha"]
+        scaled = b if alpha == 1.0 else g.Mul(b, alpha)
+        g.emit("Identity", a, names=[left.new_row])
+        g.emit("Neg", scaled, names=[right.new_row])
+        lefts, rights = g.Concat(a, old_a, axis=0), g.Concat(scaled, old_b, axis=0)
+        g.emit("ASGDFactors", w, d, lefts, rights, rate, into=[w, d])
+
+
+def _rate(g: Tape, lr: Variable, seen: str, rates: dict[tuple[int, str], Variable]) -> Variable:
+    if (id(lr), seen) not in rates:
+        rates[id(lr), seen] = g.Div(lr, _fed(g.block, seen, TensorType(lr.dtype, ())))
+    return rates[id(lr), seen]
 
 
 def _fed(block: Block, name: str, tensor_type: TensorType) -> Variable:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,13 +12,14 @@ from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator, Role
 from graphopt.ir.program import Program
 from graphopt.ir.tape import Tape
-from graphopt.ir.types import Dim, TensorType
+from graphopt.ir.types import Shape, TensorType
 from graphopt.ir.variable import Constant, Variable
-from graphopt.ir.where import UNKNOWN
+from graphopt.ir.where import UNKNOWN, at
 from graphopt.passes.base import Pass
 from graphopt.passes.prune import drop_unused, free_variables
+from graphopt.passes.stacked import Split, Stage
 
-STEPS, LAST, NUMBER = "@STEPS", "@LAST", "step"
+STEPS, LAST, NUMBER, ROWS = "@STEPS", "@LAST", "step", "@ROWS"
 
 
 @dataclass(frozen=True)
@@ -27,103 +28,210 @@ class Repeat(Pass):
 
     ``fetch`` are the variables whose values after each step are wanted, ``varying`` the states that
     are fed step by step. What is fed or fetched gets a first dim, the steps, and a name of its own.
+    What needs no state that changes is done before the Scan, for all steps at once; what no state
+    needs, after it.
 
     >>> from graphopt.ir.parse import parse
     >>> p = parse('''
     ... state w : f32[2]
     ... feed x : f32[2]
-    ... y : f32[2] = Mul(x, w)
+    ... c : f32[2] = Neg(x)
+    ... y : f32[2] = Mul(c, w)
+    ... loss : f32[] = ReduceSum(y, keepdims=0)
     ... -- update
     ... w <- Sub(w, y)
     ... ''')
-    >>> print(Repeat(fetch=("y",)).run(p).text(where=False))
-    program : opset 21, 4 ops, 1 feed, 0 params
+    >>> print(Repeat(fetch=("loss",)).run(p).text(where=False))
+    program : opset 21, 6 ops, 1 feed, 0 params
       state w : f32[2]
       feed x@STEPS : f32[N, 2]
+      -- forward
+      c@STEPS : f32[N, 2] = Neg(x@STEPS)
       -- update
-      w@LAST : f32[2] = Scan(w, x@STEPS, num_scan_inputs=1)
+      w@LAST : f32[2] = Scan(w, c@STEPS, num_scan_inputs=1)
       y@STEPS : f32[N, 2]
-        body(w_0 : f32[2], x_0 : f32[2]):
+        body(w_0 : f32[2], c_0 : f32[2]):
           -- forward
-          y_0 : f32[2] = Mul(x_0, w_0)
+          y_0 : f32[2] = Mul(c_0, w_0)
           -- update
           w_1 : f32[2] = Sub(w_0, y_0)
           -> w_1, y_0
       w <- Identity(w@LAST)
+      -- forward
+      loss@STEPS : f32[N] = ReduceSum(y@STEPS, [1], keepdims=0)
+
+    ``rows`` are pairs of names: of what is fed to a step and of what a step makes, which is fed to
+    the step ``turn`` steps later. Then the Scan is inside another one over the turns, which carries
+    the rows of a turn; what is fed and fetched has two first dims, the turns and their steps.
     """
 
     fetch: tuple[str, ...] = ()
-    varying: tuple[str, ...] = field(default=())
+    varying: tuple[str, ...] = ()
+    rows: tuple[tuple[str, str], ...] = ()
+    turn: int = 0
 
     def rewrite(self, program: Program) -> Program:
-        """The Program as the body of a Scan."""
+        """The Program as the body of a Scan, and what is done before and after it."""
         old = program.global_block()
         assigned = _once(v for op in old.ops for v in op.writes() if v.persistable)
         scanned = [v for v in free_variables(program) if self._is_scanned(v)] or [_number(old)]
-        wanted = [old.vars[name] for name in self.fetch]
-        new = clone.copy(program, lambda op: False)
-        new.names |= program.names
-        block = new.global_block()
-        body = _Body(new, block.vars, [v.name for v in assigned], scanned)
-        body.record(old.ops)
-        after = [body.current[v.name] for v in assigned]
-        body.block.outputs = [*after, *(body.value(v) for v in wanted)]
-        steps = new.fresh_symbol()
-        inputs = [_declared(block, v, STEPS, steps, is_data=True) for v in scanned]
-        results = [_declared(block, v, STEPS, steps) for v in wanted]
-        carried = [block.vars[v.name] for v in assigned]
-        last = [_declared(block, v, LAST) for v in assigned]
-        g = Tape(block, role=Role.UPDATE, made_by="repeat")
-        operands, count = [*carried, *inputs], len(inputs)
-        g.emit("Scan", *operands, into=[*last, *results], body=body.block, num_scan_inputs=count)
-        for value, state in zip(last, carried, strict=True):
-            g.Identity(value, into=[state])
-        return drop_unused(new)
+        rows = [(old.vars[row], old.vars[new]) for row, new in self.rows]
+        loop = _Loop(program, scanned, assigned, rows, self.turn)
+        loop.record(old.ops, [old.vars[name] for name in self.fetch])
+        return drop_unused(loop.program)
 
     def _is_scanned(self, v: Variable) -> bool:
+        if v.name in dict(self.rows):
+            return False
         return not v.persistable or v.name in self.varying
 
 
-class _Body:
-    """The block of one step, over values in place of the variables that a step assigns."""
+class _Loop:
+    """A new Program that does the steps of another one.
+
+    ``stacked`` are the values of all steps, ``current`` those of a step, by the name that the
+    variable has in the old Program; what is one for all steps keeps its name.
+    """
 
     def __init__(
         self,
         program: Program,
-        outer: dict[str, Variable],
-        carried: Sequence[str],
-        scanned: Sequence[Variable],
+        scanned: list[Variable],
+        assigned: list[Variable],
+        rows: list[tuple[Variable, Variable]],
+        turn: int,
     ) -> None:
-        self.program = program
-        self.block = Block(program, program.global_block())
-        self.copies = clone.Copies(program)
-        self.outer = outer
-        types = {name: outer[name].tensor_type for name in carried}
-        types |= {v.name: v.tensor_type for v in scanned}
-        self.current = {name: self.block.add_input(name, t) for name, t in types.items()}
+        self.program = clone.copy(program, lambda op: False)
+        self.program.names |= program.names
+        self.block = self.program.global_block()
+        self.turn = turn
+        self.dims: Shape = (self.program.fresh_symbol(), *([turn] if turn else []))
+        self.scanned, self.assigned = scanned, assigned
+        self.rows, self.new_rows = [row for row, _ in rows], [new for _, new in rows]
+        self.stacked = {v.name: self._declare(v, is_data=True) for v in scanned}
+        self.round = Block(self.program, self.block) if turn else self.block
+        self.body = Block(self.program, self.round)
+        self.copies = clone.Copies(self.program)
+        carried = [*assigned, *self.rows]
+        self.current = {v.name: self.body.add_input(v.name, v.tensor_type) for v in carried}
+        self.sliced: list[Variable] = []  # of the stacked: what the body takes slices of
 
-    def value(self, v: Variable) -> Variable:
-        """What stands for a variable of the step's Program now."""
+    def record(self, ops: list[Operator], wanted: list[Variable]) -> None:
+        """Record all ops, and what gives the wanted values."""
+        lead = (-1, self.turn) if self.turn else (-1,)
+        split = Split(ops, self.scanned, [*self.assigned, *self.rows], self.new_rows, lead)
+        for op in ops:
+            if split[op] is Stage.ONCE:
+                self._copy(op, self.block)
+            elif split[op] is Stage.BEFORE:
+                self._stack(op, split)
+            elif split[op] is Stage.EACH:
+                self._copy(op, self.body)
+        late = [op for op in ops if split[op] is Stage.AFTER]
+        made = {v.name for op in late for v in op.writes()}
+        read = [v for op in late for v in op.operands() if v.name in self.current]
+        given = [v for v in wanted if v.name not in made and v.name not in self.stacked]
+        self._scan(_once([*given, *read]))
+        for op in late:
+            self._stack(op, split)
+
+    def _scan(self, given: list[Variable]) -> None:
+        """The Scan, which gives values of each step; none if nothing comes of it."""
+        self.body.outputs = [self._inside(v) for v in (*self.assigned, *self.new_rows, *given)]
+        if not self.body.outputs:
+            return
+        if not self.sliced:  # something has to say how many steps there are
+            self._inside(min(self.scanned, key=lambda v: len(v.tensor_type.shape or ())))
+        states = [self.block.vars[v.name] for v in self.assigned]
+        tables = [self._table(v, is_data=True) for v in self.rows]
+        last = [self._add(v, LAST, v.tensor_type) for v in self.assigned]
+        new_tables = [self._table(v) for v in self.new_rows]
+        results = [self._declare(v) for v in given]
+        body = self._turn([*states, *tables]) if self.turn else self.body
+        g = self._tape(self.block)
+        operands, into = [*states, *tables, *self.sliced], [*last, *new_tables, *results]
+        g.emit("Scan", *operands, into=into, body=body, num_scan_inputs=len(self.sliced))
+        for value, state in zip(last, states, strict=True):
+            g.Identity(value, into=[state])
+        self.stacked |= {v.name: found for v, found in zip(given, results, strict=True)}
+
+    def _turn(self, carried: list[Variable]) -> Block:
+        """The block that does the steps of one turn: a Scan over the rows and the turn's slices."""
+        block = self.round
+        states = [block.add_input(v.name, v.tensor_type) for v in carried]
+        cut = [block.add_input(v.name, _without_first(v.tensor_type)) for v in self.sliced]
+        names = [self.program.unused_name(v.name) for v in self.body.outputs]
+        count = len(self.rows) + len(cut)
+        self._tape(block).emit(
+            "Scan", *states, *cut, names=names, body=self.body, num_scan_inputs=count
+        )
+        block.outputs = [*block.ops[-1].writes()]
+        return block
+
+    def _tape(self, block: Block) -> Tape:
+        return Tape(block, role=Role.UPDATE, made_by="repeat")
+
+    def _stack(self, op: Operator, split: Split) -> None:
+        """Do an op for all steps."""
+        operands = [None if v is None else self._outside(v) for v in op.inputs]
+        (result,) = op.writes()
+        made = self.stacked[result.name] = self._declare(result)
+        declared = made.tensor_type
+        g = Tape(self.block, role=op.role, made_by=op.made_by or "repeat")
+        with at(op.where):
+            split.forms[id(op)].emit(g, operands, made)
+        made.tensor_type = declared  # inference does not see that -1 stands for the steps
+
+    def _outside(self, v: Variable) -> Variable:
+        """What stands for a variable around the Scan: all steps' values, or the only one."""
         if isinstance(v, Constant):
             return self.copies.of(v)
-        return self.current[v.name] if v.name in self.current else self.outer[v.name]
+        return self.stacked[v.name] if v.name in self.stacked else self.block.vars[v.name]
 
-    def record(self, ops: Iterable[Operator]) -> None:
-        """Copy the ops: a variable that is assigned becomes a new value each time."""
-        for op in ops:
-            for v in op.reads():
-                if not isinstance(v, Constant):
-                    self.copies.known[id(v)] = self.value(v)
-            for v in op.writes():
-                self.copies.known.pop(id(v), None)
-            reading = [None if x is None else self.value(x) for x in op.inputs]
-            copied = self.copies.op(op, self.block)
-            copied.inputs = reading
-            for old, made in zip(op.outputs, copied.outputs, strict=True):
-                if old is not None and made is not None:
-                    made.name, made.persistable = self.program.unused_name(old.name), False
-                    self.current[old.name] = made
-            self.block.append(copied)
+    def _inside(self, v: Variable) -> Variable:
+        """What stands for a variable in the body now."""
+        if isinstance(v, Constant):
+            return self.copies.of(v)
+        if v.name not in self.current and v.name in self.stacked:
+            self.current[v.name] = self.body.add_input(v.name, v.tensor_type)
+            self.sliced.append(self.stacked[v.name])
+        return self.current[v.name] if v.name in self.current else self.block.vars[v.name]
+
+    def _copy(self, op: Operator, block: Block) -> None:
+        """Copy an op: in the body, a variable that is assigned becomes a new value each time."""
+        inside = block is self.body
+        value = self._inside if inside else self._outside
+        for v in op.reads():
+            if not isinstance(v, Constant):
+                self.copies.known[id(v)] = value(v)
+        for v in op.writes():
+            self.copies.known.pop(id(v), None)
+        reading = [None if x is None else value(x) for x in op.inputs]
+        copied = self.copies.op(op, block)
+        copied.inputs = reading
+        for old, made in zip(op.outputs, copied.outputs, strict=True):
+            if inside and old is not None and made is not None:
+                made.name, made.persistable = self.program.unused_name(old.name), False
+                self.current[old.name] = made
+        block.append(copied)
+
+    def _declare(self, v: Variable, is_data: bool = False) -> Variable:
+        """A variable for the values of all steps."""
+        tensor_type = TensorType(v.dtype, (*self.dims, *(v.tensor_type.shape or ())))
+        return self._add(v, STEPS, tensor_type, is_data)
+
+    def _table(self, v: Variable, is_data: bool = False) -> Variable:
+        """A variable for the rows of a turn."""
+        tensor_type = TensorType(v.dtype, (self.turn, *(v.tensor_type.shape or ())))
+        return self._add(v, ROWS, tensor_type, is_data)
+
+    def _add(
+        self, v: Variable, suffix: str, tensor_type: TensorType, is_data: bool = False
+    ) -> Variable:
+        name = self.program.unused_name(v.name + suffix)
+        found = Variable(name, tensor_type, block=self.block, where=v.where, is_data=is_data)
+        self.block.add_var(found)
+        return found
 
 
 def _number(block: Block) -> Variable:
@@ -131,15 +239,8 @@ def _number(block: Block) -> Variable:
     return Variable(NUMBER, TensorType(np.dtype("i8"), ()), block=block, where=UNKNOWN)
 
 
-def _declared(
-    block: Block, v: Variable, suffix: str, *dims: Dim, is_data: bool = False
-) -> Variable:
-    """A variable of the type of ``v`` with ``dims`` before its own."""
-    tensor_type = TensorType(v.dtype, (*dims, *(v.tensor_type.shape or ())))
-    name = block.program.unused_name(v.name + suffix)
-    variable = Variable(name, tensor_type, block=block, where=v.where, is_data=is_data)
-    block.add_var(variable)
-    return variable
+def _without_first(tensor_type: TensorType) -> TensorType:
+    return TensorType(tensor_type.dtype, (tensor_type.shape or ())[1:])
 
 
 def _once(variables: Iterable[Variable]) -> list[Variable]:

@@ -12,11 +12,12 @@ from graphopt.ir.program import Rate
 from graphopt.ir.seeds import COUNTER
 from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Variable
+from graphopt.onnxio.write import Lowered
 from graphopt.runtime.explain import explained
 from graphopt.runtime.kernels import without_kernel
 from graphopt.runtime.place import Place
 from graphopt.runtime.plan import StepPlan
-from graphopt.runtime.rows import Rows, check_room, rows_of
+from graphopt.runtime.rows import Factored, Rows, check_room, rows_of
 from graphopt.runtime.scope import Scope
 from graphopt.runtime.session import (
     Session,
@@ -48,7 +49,7 @@ class CompiledProgram:
         self.new_rows = lowered.fetched[len(plan.fetch) :]
         self.tables = Tables(plan.tables, plan.program, plan.storages, place)
         self.state_of = {output: name for name, output in lowered.next_state.items()}
-        outputs = (o.name for o in lowered.model.graph.output if o.name not in self.new_rows)
+        outputs = (o.name for o in lowered.bare.graph.output if o.name not in self.new_rows)
         self.outputs = {name: position for position, name in enumerate(outputs)}
         self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
         moved = {name for t in plan.tables for name in (t.row, t.seen)}
@@ -62,11 +63,11 @@ class CompiledProgram:
         self.ops = lowered.ops
         self._layouts: list[_Layout] = []
         self._rates: dict[str, tuple[float, Value]] = {}
-        self._apart: CompiledProgram | None = None
+        self._variants: dict[str, CompiledProgram] = {}
         try:
             # Whoever recomputes wants the memory.
             lean = any(op.made_by == "recompute" for op in self.ops.values())
-            self.session = Session(lowered.model, place, in_order=lean)
+            self.session = _session(lowered, place, in_order=lean)
         except failures() as error:
             lacking = without_kernel(error, lowered, place)
             raise lacking or explained(error, self.ops, {}, "loading") from error
@@ -87,7 +88,9 @@ class CompiledProgram:
         if self.plan.zeros:
             self._check_room()
         if not self.tables.agree(scope):
-            return self._counted_apart().run(feeds, scope, rates, on_device)
+            return self._variant("apart").run(feeds, scope, rates, on_device)
+        if not self.tables.takes(scope):
+            return self._variant("laid_out").run(feeds, scope, rates, on_device)
         self._set_rates(scope, rates)
         layout = self._layout(scope)
         moved = self.tables.bind(layout.binding, self.new_rows, layout.seen, scope)
@@ -113,11 +116,12 @@ class CompiledProgram:
         storages = self.plan.storages
         check_room({name: (found, storages[name]) for name, found in self.plan.zeros.items()})
 
-    def _counted_apart(self) -> CompiledProgram:
-        """The same for tables of which some were updated alone."""
-        if self._apart is None:
-            self._apart = CompiledProgram(self.plan.apart(), self.place)
-        return self._apart
+    def _variant(self, kind: str) -> CompiledProgram:
+        """The same for tables that are in another state than expected: see ``StepPlan``."""
+        if kind not in self._variants:
+            plan: StepPlan = getattr(self.plan, kind)()
+            self._variants[kind] = CompiledProgram(plan, self.place)
+        return self._variants[kind]
 
     def _set_rates(self, scope: Scope, rates: Mapping[str, Rate]) -> None:
         for name in rates:
@@ -149,7 +153,7 @@ class CompiledProgram:
             return to_device(np.zeros((), np.int64), self.place)
         if value is None:
             raise uninitialized(v)
-        if isinstance(value, Rows) or value.device_name() != self.place.device:
+        if isinstance(value, (Rows, Factored)) or value.device_name() != self.place.device:
             value = scope.values[v.name] = to_device(to_numpy(value), self.place)
         self.types[v.name].check(value)
         return value
@@ -264,6 +268,12 @@ class _Layout:
                 scope.values[self.state_of[output]] = self._results()[self.positions[output]]
             self.binding.output(output, None)  # or the next run would write to what this one gave
         self._found = []
+
+
+def _session(lowered: Lowered, place: Place, in_order: bool) -> Session:
+    if place.device != "cpu":
+        return Session(lowered.model, place, in_order)
+    return Session(lowered.bare, place, in_order, lowered.arrays)
 
 
 def missing(v: Variable, declared: TensorType) -> MissingFeedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -16,9 +17,10 @@ from graphopt.ops.formulations import Machine
 from graphopt.ops.registry import FORMULAS
 from graphopt.passes.base import DUMP, Pass, Pipeline
 from graphopt.passes.decompose import Decompose
+from graphopt.passes.group_updates import GroupUpdates
 from graphopt.passes.history import History, Table, apart, find_tables, zero_tables
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
-from graphopt.passes.repeat import STEPS, Repeat
+from graphopt.passes.repeat import ROWS, STEPS, Repeat
 from graphopt.passes.step import at_once
 from graphopt.passes.streams import Streams, advances, is_stream
 from graphopt.runtime.layout import block_size
@@ -117,14 +119,27 @@ class StepPlan(Plan):
         self.declared = {v.name: own[v.name].tensor_type for v in self.inputs if v.name in own}
 
     def _finish(self, program: Program) -> None:
-        found = find_tables(program, (*self.kept, *self.fed)) if self._moves_rows() else []
-        self._over_rows(program, found)
+        moves = self._moves_rows() and "History" not in left_out()
+        keep = (*self.kept, *self.fed)
+        self._over_rows(program, find_tables(program, keep, self._factored()) if moves else [])
+
+    def _factored(self) -> list[str]:
+        """The tables that may be kept as factors: those for which no other place was asked."""
+        return [name for name, storage in self.storages.items() if storage == "device"]
 
     def _over_rows(self, program: Program, found: Sequence[Table]) -> None:
         self.whole, self.found, self.tables = program, list(found), list(found)
-        self._settle(History(tuple(found)).run(program), self.kept)
+        passes = [History(tuple(found)), GroupUpdates()]
+        chosen = [p for p in passes if type(p).__name__ not in left_out()]
+        self._settle(Pipeline("rows", *chosen).run(program), self.kept)
         variables = self.program.global_block().vars
         self.new_rows = [variables[table.new_row] for table in self.tables]
+
+    def laid_out(self) -> StepPlan:
+        """The same plan for tables that are not factors, such as loaded ones."""
+        plan = copy(self)
+        plan._over_rows(self.whole, find_tables(self.whole, (*self.kept, *self.fed)))
+        return plan
 
     def apart(self) -> StepPlan:
         """The same plan for tables whose steps were counted apart."""
@@ -165,8 +180,10 @@ class StepsPlan(StepPlan):
 
     ``varying`` are states that are fed step by step; ``by_rows`` says whether tables are moved by
     the runtime (``found``: then no call may take more steps than a table has rows) or carried
-    from step to step.
+    from step to step. ``turn`` is how many rows they have where a call takes whole turns of them.
     """
+
+    turn = 0
 
     def __init__(
         self,
@@ -185,17 +202,43 @@ class StepsPlan(StepPlan):
     def _over_rows(self, program: Program, found: Sequence[Table]) -> None:
         super()._over_rows(program, found)
         self.step, self.step_inputs, self.tables = self.program, self.inputs, []
-        chosen = [v for v in self.fetch if not isinstance(v, Constant)]
-        wanted = list({v.name: v for v in [*chosen, *self.new_rows]}.values())
-        looped = Repeat(tuple(v.name for v in wanted), self.varying).run(self.program)
+        chosen = {v.name: v.name + STEPS for v in self.fetch if not isinstance(v, Constant)}
+        suffix = ROWS if self.turn else STEPS
+        self.row = {t.row: t.row + suffix for t in self.found}
+        self.new_row = {t.new_row: t.new_row + suffix for t in self.found}
+        if self.turn:
+            rows = tuple(zip(self.row, self.new_row, strict=True))
+            repeat = Repeat(tuple(chosen), self.varying, rows, self.turn)
+        else:
+            repeat = Repeat(tuple(chosen | self.new_row), self.varying)
         self.new_rows = []
-        self._settle(looped, [v.name + STEPS for v in wanted])
+        self._settle(
+            repeat.run(self.program),
+            list(dict.fromkeys([*chosen.values(), *self.new_row.values()])),
+        )
+
+    def kept_bytes(self) -> int:
+        """What a call holds for each of its steps, besides what it is fed and the tables."""
+        own = [v for v in self.program.global_block().vars.values() if STEPS in v.name]
+        kept = [v for v in own if not v.is_data and v.name not in self.new_row.values()]
+        shapes = [(v.dtype.itemsize, *(v.tensor_type.shape or ())[1:]) for v in kept]
+        return sum(math.prod(d for d in dims if isinstance(d, int)) for dims in shapes)
+
+    def in_turns(self, turn: int) -> StepsPlan:
+        """The same plan for calls that take any number of turns of ``turn`` steps."""
+        plan = copy(self)
+        plan.turn = turn
+        plan._over_rows(self.whole, self.found)
+        return plan
 
     def _needed(self, program: Program, roots: tuple[int, ...]) -> tuple[int, ...]:
         return roots
 
     def _moves_rows(self) -> bool:
         return self.by_rows
+
+    def _factored(self) -> list[str]:
+        return []
 
 
 def _roots(

@@ -116,6 +116,7 @@ class InPlace(Rows):
         if self._ahead is None:
             self._rows = [to_device(whole[k, ...], place) for k in range(self.n)]
         self._spare = empty(self.row_shape, tensor_type.dtype, place)
+        self.untouched = table is None  # all zero
 
     def _list(self) -> list[Value]:
         """The rows one by one, in the order of the table."""
@@ -147,6 +148,7 @@ class InPlace(Rows):
 
     def fill(self, rows: np.ndarray) -> None:
         """Keep the array itself."""
+        self.untouched = False
         if self._ahead is not None and (len(rows) == self.n or self._is_small()):
             rest = self._ahead[len(rows) :]
             self._ahead = np.concatenate((rest, rows)) if len(rest) else rows
@@ -165,6 +167,7 @@ class InPlace(Rows):
 
     def replace(self) -> None:
         """The two change places."""
+        self.untouched = False
         k = self.position
         self._rows[k], self._spare = self._spare, self._rows[k]
 
@@ -182,6 +185,32 @@ class InPlace(Rows):
 def _worker() -> ThreadPoolExecutor:
     """The one thread that moves rows: what it is given first it does first."""
     return ThreadPoolExecutor(1, "graphopt-rows")
+
+
+class Factored:
+    """A table of products: row k is -leftᵀ right of two thin tables [n, b, i] and [n, b, o].
+
+    A batch of b examples gives a gradient of rank b. It is laid out only for who looks at it.
+    """
+
+    def __init__(self, left: TensorType, right: TensorType, place: Place) -> None:
+        self.types, self.place = (left, right), place
+        self.parts = tuple(InPlace(part, place) for part in self.types)
+
+    def shape(self) -> list[int]:
+        """The dims of the table."""
+        (n, _, i), (_, _, o) = (part.shape() for part in self.parts)
+        return [n, i, o]
+
+    def device_name(self) -> str:
+        """Where steps find the rows."""
+        return self.place.device
+
+    def numpy(self) -> np.ndarray:
+        """The table, laid out."""
+        left, right = (part.numpy() for part in self.parts)
+        table: np.ndarray = np.matmul(-left.transpose(0, 2, 1), right)
+        return table
 
 
 class Staged(Rows):

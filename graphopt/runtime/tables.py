@@ -10,9 +10,9 @@ from graphopt.errors import UninitializedError
 from graphopt.ir.program import Program
 from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Variable
-from graphopt.passes.history import Table
+from graphopt.passes.history import PARTS, Table
 from graphopt.runtime.place import Place
-from graphopt.runtime.rows import Rows, rows_of
+from graphopt.runtime.rows import Factored, InPlace, Rows, rows_of
 from graphopt.runtime.scope import Scope
 from graphopt.runtime.session import Binding, Value, host_view, to_device, to_numpy
 from graphopt.runtime.state import misfit
@@ -27,9 +27,15 @@ class Tables:
         variables = step.global_block().vars
         dtypes = {t.seen: variables[t.seen].dtype for t in tables}
         self.all = [(table, variables[table.name]) for table in tables]
+        self._factors: dict[str, list[TensorType]] = {}
+        for table, v in self.all:
+            if table.part:
+                found = variables[table.row].tensor_type
+                whole = TensorType(found.dtype, (v.shape[0], *(found.shape or ())))
+                self._factors.setdefault(table.name, []).append(whole)
         self.place, self.storages = place, storages
         self._fitting: dict[str, Rows] = {}
-        names = {t.seen: [u.count for u in tables if u.seen == t.seen] for t in tables}
+        names = {t.seen: dict.fromkeys(u.count for u in tables if u.seen == t.seen) for t in tables}
         self.counts = {
             t.seen: Counts([variables[c] for c in names[t.seen]], v.shape[0], dtypes[t.seen], place)
             for t, v in self.all
@@ -39,12 +45,31 @@ class Tables:
         """Whether tables that share a count have one: True unless some updates ran alone."""
         return all(counts.agree(scope) for counts in self.counts.values())
 
+    def takes(self, scope: Scope) -> bool:
+        """Whether tables that are to be factors are, or can be: they are all zero."""
+        for name, (left, right) in self._factors.items():
+            value: object = scope.values.get(name)
+            if isinstance(value, Factored):
+                if value.types != (left, right) or value.place != self.place:
+                    return False
+            elif isinstance(value, InPlace) and value.untouched:
+                scope.values[name] = Factored(left, right, self.place)
+            elif value is not None:
+                return False
+        return True
+
     def rows(self, scope: Scope) -> list[Rows]:
         """The rows of each table, each at its position."""
-        found = [self._rows(v, scope) for _, v in self.all]
+        found = [self._part(t, v, scope) if t.part else self._rows(v, scope) for t, v in self.all]
         for (table, _), rows in zip(self.all, found, strict=True):
             rows.locate(scope.values[table.count])
         return found
+
+    def _part(self, table: Table, v: Variable, scope: Scope) -> Rows:
+        value: object = scope.values.get(v.name)
+        if not isinstance(value, Factored):
+            raise uninitialized(v)
+        return value.parts[PARTS.index(table.part)]
 
     def _rows(self, v: Variable, scope: Scope) -> Rows:
         """The table's rows; a value that is still in one piece, such as a loaded one, is cut up."""

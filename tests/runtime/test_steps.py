@@ -96,6 +96,50 @@ def test_asgd_with_tables_shorter_and_longer_than_the_run(n, count, history):
     check(lambda: O.ASGD(0.05, batch_num=n, history=history), count, calls=3)
 
 
+def _calls(monkeypatch):
+    """How many steps each call takes, filled in as calls are made."""
+    calls = []
+    run = steps_module.CompiledSteps._call
+
+    def counted(self, compiled, scanned, *args):
+        calls.append(len(next(iter(scanned.values()))))
+        return run(self, compiled, scanned, *args)
+
+    monkeypatch.setattr(steps_module.CompiledSteps, "_call", counted)
+    return calls
+
+
+@pytest.mark.parametrize("kind", ["plain", "dropout", "batch_norm"])
+def test_a_call_takes_whole_turns_of_the_tables(kind, monkeypatch):
+    calls = _calls(monkeypatch)
+    fetch = ["x", "fc_0.w_0", "fc_0.w_0@GRAD", "fc_1.b_0@GRAD", "learning_rate_0"]
+    check(lambda: O.ASGD(D.StepDecay(0.1, step_size=7), batch_num=8), 29, kind, fetch, calls=2)
+    assert calls == [24, 5, 24, 5]
+
+
+def test_turns_of_large_tables_are_calls_of_their_own(monkeypatch):
+    calls = _calls(monkeypatch)
+    monkeypatch.setattr(steps_module, "TURN_BYTES", 100)
+    check(lambda: O.ASGD(0.05, batch_num=8), 19)
+    assert calls == [8, 8, 3]
+
+
+def test_a_long_feed_is_cut_into_calls_of_whole_turns(monkeypatch):
+    calls = _calls(monkeypatch)
+    monkeypatch.setattr(steps_module, "CALL_BYTES", 17 * 4 * 7 * 4)
+    check(lambda: O.ASGD(0.05, batch_num=8), 37)
+    assert calls == [16, 16, 5]
+
+
+def test_values_kept_for_all_steps_cut_calls_too(monkeypatch):
+    calls = _calls(monkeypatch)
+    weight, errors_and_their_squares, loss = 6 * 5 * 4, 2 * 4 * 4, 4
+    kept = weight + errors_and_their_squares + loss  # of a step; it is fed less
+    monkeypatch.setattr(steps_module, "CALL_BYTES", 3 * kept)
+    check(lambda: O.Adam(0.01), 7, fetch=["fc_0.w_0"])
+    assert calls == [3, 3, 1]
+
+
 @pytest.mark.parametrize("kind", ["dropout", "batch_norm"])
 def test_state_that_the_forward_part_changes(kind):
     check(lambda: O.Adam(0.01), kind=kind, calls=2)
@@ -151,17 +195,10 @@ def test_a_set_rate_is_used():
 
 
 def test_a_long_feed_is_cut_into_calls(monkeypatch):
-    calls = []
-    run = steps_module.CompiledSteps._call
-
-    def counted(self, *args):
-        calls.append(args[1])
-        return run(self, *args)
-
-    monkeypatch.setattr(steps_module.CompiledSteps, "_call", counted)
+    calls = _calls(monkeypatch)
     monkeypatch.setattr(steps_module, "CALL_BYTES", 3 * 4 * 7 * 4)
     check(lambda: O.Adam(0.01), 7)
-    assert len(calls) == 3
+    assert calls == [3, 3, 1]
 
 
 def test_a_feed_in_a_file_is_read_in_place(tmp_path):
