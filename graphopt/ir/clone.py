@@ -48,7 +48,7 @@ class Copies:
     def of(self, variable: Variable) -> Variable:
         """What stands for a variable; the variable itself if nothing does."""
         if isinstance(variable, Constant) and variable.program is not self.program:
-            return self.program.constant(variable.value, variable.name)
+            return self.program.shared_constant(variable)
         return self.known.get(id(variable), variable)
 
     def op(self, op: Operator, block: Block) -> Operator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from graphopt.errors import ArgumentError, did_you_mean
@@ -94,21 +95,22 @@ class Operator:
 
     def operands(self) -> Iterator[Variable]:
         """The operands that are there."""
-        return (v for v in self.inputs if v is not None)
+        return iter([v for v in self.inputs if v is not None])
 
     def blocks(self) -> list[Block]:
         """The blocks of a control-flow op."""
+        if not self.definition.has_blocks:
+            return []
         return [self.attrs[name] for name in self.attrs if is_block(self.definition, name)]
 
     def reads(self) -> Iterator[Variable]:
         """The operands that are there, and what the op's blocks read of the blocks around them."""
-        yield from self.operands()
-        for block in self.blocks() if self.definition.has_blocks else ():
-            yield from block.captures()
+        captured = [block.captures() for block in self.blocks()]
+        return chain(self.operands(), *captured) if captured else self.operands()
 
     def writes(self) -> Iterator[Variable]:
         """The results that are there."""
-        return (v for v in self.outputs if v is not None)
+        return iter([v for v in self.outputs if v is not None])
 
     def operand(self, slot: str) -> Variable:
         """The operand of a formal input that is not variadic and not omitted."""

@@ -18,7 +18,7 @@ from graphopt.ir.operator import Operator
 from graphopt.ir.schema import OPSET, domain_of
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import Inferred, TensorType
-from graphopt.ir.variable import Constant, Parameter, Variable
+from graphopt.ir.variable import Constant, Content, Parameter, Variable
 from graphopt.ir.where import UNKNOWN, Where
 
 StateDict: TypeAlias = dict[str, np.ndarray]
@@ -326,12 +326,21 @@ class Program:
         if (*content, name) not in self.constants:
             frozen = np.array(value, order="C")
             frozen.flags.writeable = False
-            own = self.unused_name(name) if name else self.unique_name("const")
-            self.names.add(own)
-            made = Constant(own, frozen, block=self.blocks[0], where=UNKNOWN)
-            self.constants[*content, name] = made
-            self.constants.setdefault((*content, ""), made)
+            self._hold(frozen, content, name)
         return self.constants[*content, name]
+
+    def shared_constant(self, constant: Constant) -> Constant:
+        """What stands for another Program's constant here: it holds the very same array."""
+        if (*constant.content, constant.name) not in self.constants:
+            self._hold(constant.value, constant.content, constant.name)
+        return self.constants[*constant.content, constant.name]
+
+    def _hold(self, frozen: np.ndarray, content: Content, name: str) -> None:
+        own = self.unused_name(name) if name else self.unique_name("const")
+        self.names.add(own)
+        made = Constant(own, frozen, content, block=self.blocks[0], where=UNKNOWN)
+        self.constants[*content, name] = made
+        self.constants.setdefault((*content, ""), made)
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:

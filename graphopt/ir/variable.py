@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from graphopt.ir.program import Program
 
 GRAD_SUFFIX = "@GRAD"
+Content: TypeAlias = tuple[str, tuple[int, ...], bytes]  # of an array: dtype, shape, digest
 
 
 class Variable(Arithmetic):
@@ -168,15 +169,21 @@ class Parameter(Variable):
 
 
 class Constant(Variable):
-    """A variable whose value is known while recording. Shared within a Program; read-only."""
+    """A variable whose value is known while recording. Shared within a Program; read-only.
 
-    __slots__ = ("value",)
+    ``content`` is equal for equal values.
+    """
 
-    def __init__(self, name: str, value: np.ndarray, *, block: Block, where: Where) -> None:
+    __slots__ = ("content", "value")
+
+    def __init__(
+        self, name: str, value: np.ndarray, content: Content, *, block: Block, where: Where
+    ) -> None:
         super().__init__(
             name, TensorType(value.dtype, value.shape), block=block, where=where, stop_gradient=True
         )
         self.value = value
+        self.content = content
 
     def __repr__(self) -> str:
         return f"<Constant {self.name} : {dtype_text(self.dtype)}{list(self.value.shape)}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -15,28 +16,42 @@ from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
 from graphopt.ir.schema import is_block, make_node
-from graphopt.ir.types import TensorType, to_proto
+from graphopt.ir.types import TensorType, to_onnx_dtype, to_proto
 from graphopt.ir.variable import Constant, Variable
 from graphopt.onnxio.functions import DOMAIN, FunctionTable
 from graphopt.onnxio.ort_gaps import batch_normalization, own_running_statistics
 
 IR_VERSION = 10
 NEXT = "@NEXT"
+LARGE = 1 << 16  # bytes: values of constants from here on are left apart
 
 
 @dataclass(frozen=True)
 class Lowered:
     """A model, and the names of its outputs.
 
+    ``bare`` is the model without the values of large constants, which ``arrays`` has by name:
+    onnxruntime reads them where they are, and they may be larger than a protobuf can be.
     ``fetched[i]`` is the output that holds fetch i. ``next_state`` maps each assigned persistable
     variable to the output that holds its value after the run. ``ops`` maps nodes' names to ops.
     """
 
-    model: onnx.ModelProto
+    bare: onnx.ModelProto
+    arrays: Mapping[str, np.ndarray]
     inputs: tuple[str, ...]
     fetched: tuple[str, ...]
     next_state: Mapping[str, str]
     ops: Mapping[str, Operator]
+
+    @cached_property
+    def model(self) -> onnx.ModelProto:
+        """The whole model."""
+        whole = onnx.ModelProto()
+        whole.CopyFrom(self.bare)
+        for tensor in whole.graph.initializer:
+            if tensor.name in self.arrays:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(self.arrays[tensor.name], tensor.name))
+        return whole
 
 
 def lower(
@@ -62,7 +77,9 @@ class _Writer:
     def __init__(self, program: Program, device: str) -> None:
         self.program = program
         self.device = device
-        self.graph = onnx.GraphProto(name="graphopt")
+        self.model = onnx.ModelProto(producer_name="graphopt")
+        self.graph = self.model.graph
+        self.graph.name = "graphopt"
         self.functions = FunctionTable()
         self.current: dict[int, str] = {}
         self.versions: dict[int, int] = {}
@@ -70,6 +87,7 @@ class _Writer:
             id(v) for op in program.global_block().ops for v in op.writes() if v.persistable
         )
         self.constants: set[str] = set()
+        self.arrays: dict[str, np.ndarray] = {}
         self.inputs: set[str] = set()
         self.outputs: dict[str, str] = {}
         self.next_names: set[str] = set()
@@ -93,7 +111,7 @@ class _Writer:
         fetched = tuple(self._output(v) for v in fetch)
         next_state = {v.name: self._output(v) for v in state}
         names = tuple(v.name for v in inputs)
-        return Lowered(self._model(), names, fetched, next_state, self.ops)
+        return Lowered(self._model(), self.arrays, names, fetched, next_state, self.ops)
 
     def _node(self, op: Operator, fed: set[int], graph: onnx.GraphProto) -> None:
         names = [self._read(v) for v in op.inputs]
@@ -162,9 +180,12 @@ class _Writer:
     def _constant(self, constant: Constant) -> str:
         if constant.name not in self.constants:
             self.constants.add(constant.name)
-            self.graph.initializer.append(
-                onnx.numpy_helper.from_array(np.asarray(constant.value), constant.name)
-            )
+            value = np.asarray(constant.value)
+            if value.nbytes >= LARGE and value.dtype.isbuiltin == 1 and value.dtype != object:
+                self.arrays[constant.name] = value
+                self.graph.initializer.append(_apart(constant.name, value))
+            else:
+                self.graph.initializer.append(onnx.numpy_helper.from_array(value, constant.name))
         return constant.name
 
     def _write(self, variable: Variable | None, fed: set[int]) -> str:
@@ -209,13 +230,10 @@ class _Writer:
         opsets += [onnx.helper.make_opsetid(*item) for item in self._domains().items()]
         if self.functions.protos:
             opsets.append(onnx.helper.make_opsetid(DOMAIN, 1))
-        return onnx.ModelProto(
-            ir_version=ir_version(self.program.opset, self._domains()),
-            producer_name="graphopt",
-            graph=self.graph,
-            opset_import=opsets,
-            functions=self.functions.protos,
-        )
+        self.model.ir_version = ir_version(self.program.opset, self._domains())
+        self.model.opset_import.extend(opsets)
+        self.model.functions.extend(self.functions.protos)
+        return self.model
 
 
 def ir_version(opset: int, domains: Mapping[str, int] | None = None) -> int:
@@ -230,6 +248,19 @@ def ir_version(opset: int, domains: Mapping[str, int] | None = None) -> int:
 def value_info(name: str, tensor_type: TensorType) -> onnx.ValueInfoProto:
     """What a model says of an input or output."""
     return onnx.ValueInfoProto(name=name, type=to_proto(tensor_type))
+
+
+def _apart(name: str, value: np.ndarray) -> onnx.TensorProto:
+    """What a model says of a constant whose value lies elsewhere."""
+    tensor = onnx.TensorProto(
+        name=name,
+        data_type=to_onnx_dtype(value.dtype),
+        dims=value.shape,
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    for key, text in (("location", name), ("offset", "0"), ("length", str(value.nbytes))):
+        tensor.external_data.add(key=key, value=text)
+    return tensor
 
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:

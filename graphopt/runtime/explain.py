@@ -43,7 +43,8 @@ def explained(
 def failed_op(text: str, ops: Mapping[str, Operator]) -> Operator | None:
     """The op whose node the message names; of nodes inside each other the innermost, the last."""
     names = [match[1] or match[2] for match in NODE_NAME.finditer(text)]
-    return next((ops[name] for name in reversed(names) if name in ops), None)
+    calls = [name.rpartition("@")[0] for name in names]  # of what a composite does: the composite
+    return next((ops[name] for name in (*reversed(names), *reversed(calls)) if name in ops), None)
 
 
 def _described(variable: Variable, feeds: Mapping[str, np.ndarray]) -> str:

@@ -22,13 +22,13 @@ def without_kernel(error: Exception, lowered: Lowered, place: Place) -> StepErro
         return None
     tried: dict[tuple[object, ...], bool] = {}
     missing: list[tuple[str, Operator]] = []
-    for node in _nodes(lowered.model.graph):
+    for node in _nodes(lowered.bare.graph):
         op = lowered.ops.get(node.name)
         if op is None or op.definition.has_blocks:
             continue
         kind = (op.type, *(None if v is None else str(v.dtype) for v in op.inputs))
         if kind not in tried:
-            tried[kind] = _lacks(_alone(node, op, lowered.model), place)
+            tried[kind] = _lacks(_alone(node, op, lowered.bare), place)
         if tried[kind]:
             missing.append((node.name, op))
     return _described(missing) if missing else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +15,7 @@ import onnx
 
 from graphopt.errors import DeviceError
 from graphopt.ir.types import BFLOAT16, NARROW, to_onnx_dtype
+from graphopt.onnxio.ort_order import written_early
 from graphopt.runtime.place import Place
 
 Value: TypeAlias = Any  # an onnxruntime.OrtValue, a tensor on a device; or a HostValue
@@ -192,13 +193,20 @@ class FetchedTensor:
 
 
 class Session:
-    """A model loaded by onnxruntime on one device.
+    """A model loaded by onnxruntime on one device. The nodes of a long one are reordered.
 
     ``in_order`` runs its nodes in the order they are written. onnxruntime's own order puts weight
     gradients last, beside their updates: some percent quicker, but every activation stays alive.
+    ``arrays`` are values of constants that the model only names; they are read where they are.
     """
 
-    def __init__(self, model: onnx.ModelProto, place: Place, in_order: bool = False) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        place: Place,
+        in_order: bool = False,
+        arrays: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         check_place(place)
         ort = _onnxruntime()
         options = ort.SessionOptions()
@@ -207,15 +215,21 @@ class Session:
         options.enable_mem_pattern = False
         if in_order:
             options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+        else:
+            written_early(model)
         self.place = place
-        # EliminateDropout removes a Dropout whose mask nobody reads, even one that is training;
-        # ConstantFolding would run a model without inputs while loading it, many times slower.
-        folding = [] if model.graph.input else ["ConstantFolding"]
+        self._arrays = dict(arrays or {})
+        if self._arrays:
+            values = map(ort.OrtValue.ortvalue_from_numpy, self._arrays.values())
+            options.add_external_initializers(list(self._arrays), list(values))
+        if not model.graph.input:  # it runs once; folding would do so while loading it, but slower
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = ort.InferenceSession(
             model.SerializeToString(),
             options,
             providers=_providers(place),
-            disabled_optimizers=["EliminateDropout", *folding],
+            # It removes a Dropout whose mask nobody reads, even one that is training.
+            disabled_optimizers=["EliminateDropout"],
         )
         self._unbound = any(map(_is_unbound, (*model.graph.input, *model.graph.output)))
         self.takes_buffers = not self._unbound
