@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from graphopt.ir.variable import Constant, Variable
 from graphopt.ir.where import UNKNOWN, at
 from graphopt.passes.base import Pass
 from graphopt.passes.prune import drop_unused, free_variables
-from graphopt.passes.stacked import Split, Stage
+from graphopt.passes.stacked import Split, Stage, widened
 
-STEPS, LAST, NUMBER, ROWS = "@STEPS", "@LAST", "step", "@ROWS"
+STEPS, LAST, NUMBER, ROWS, WIDE = "@STEPS", "@LAST", "step", "@ROWS", "@WIDE"
+
+Dims: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class _Loop:
         self.program.names |= program.names
         self.block = self.program.global_block()
         self.turn = turn
+        self.lead = (-1, turn) if turn else (-1,)
         self.dims: Shape = (self.program.fresh_symbol(), *([turn] if turn else []))
         self.scanned, self.assigned = scanned, assigned
         self.rows, self.new_rows = [row for row, _ in rows], [new for _, new in rows]
@@ -114,12 +118,12 @@ class _Loop:
         self.copies = clone.Copies(self.program)
         carried = [*assigned, *self.rows]
         self.current = {v.name: self.body.add_input(v.name, v.tensor_type) for v in carried}
+        self.wide: dict[tuple[str, Dims], Variable] = {}
         self.sliced: list[Variable] = []  # of the stacked: what the body takes slices of
 
     def record(self, ops: list[Operator], wanted: list[Variable]) -> None:
         """Record all ops, and what gives the wanted values."""
-        lead = (-1, self.turn) if self.turn else (-1,)
-        split = Split(ops, self.scanned, [*self.assigned, *self.rows], self.new_rows, lead)
+        split = Split(ops, self.scanned, [*self.assigned, *self.rows], self.new_rows, self.lead)
         for op in ops:
             if split[op] is Stage.ONCE:
                 self._copy(op, self.block)
@@ -129,7 +133,8 @@ class _Loop:
                 self._copy(op, self.body)
         late = [op for op in ops if split[op] is Stage.AFTER]
         made = {v.name for op in late for v in op.writes()}
-        read = [v for op in late for v in op.operands() if v.name in self.current]
+        inner = self.current.keys() - self.stacked.keys()
+        read = [v for op in late for v in op.operands() if v.name in inner]
         given = [v for v in wanted if v.name not in made and v.name not in self.stacked]
         self._scan(_once([*given, *read]))
         for op in late:
@@ -201,12 +206,13 @@ class _Loop:
         """Copy an op: in the body, a variable that is assigned becomes a new value each time."""
         inside = block is self.body
         value = self._inside if inside else self._outside
-        for v in op.reads():
+        for v in op.reads() if op.definition.has_blocks else ():
             if not isinstance(v, Constant):
                 self.copies.known[id(v)] = value(v)
         for v in op.writes():
             self.copies.known.pop(id(v), None)
-        reading = [None if x is None else value(x) for x in op.inputs]
+        shape = widened(op) if inside else None
+        reading = [None if v is None else value(self._widened(v, shape)) for v in op.inputs]
         copied = self.copies.op(op, block)
         copied.inputs = reading
         for old, made in zip(op.outputs, copied.outputs, strict=True):
@@ -214,6 +220,33 @@ class _Loop:
                 made.name, made.persistable = self.program.unused_name(old.name), False
                 self.current[old.name] = made
         block.append(copied)
+
+    def _widened(self, v: Variable, shape: Dims | None) -> Variable:
+        """What stands for an operand that is better made as wide as the result ``shape``."""
+        inner = v.name in self.current and v.name not in self.stacked
+        if shape is None or inner or v.tensor_type.shape == shape:
+            return v
+        if isinstance(v, Constant):
+            return self.program.constant(np.broadcast_to(v.value, shape).copy())
+        if (v.name, shape) not in self.wide:
+            self.wide[v.name, shape] = self._widen(v, shape)
+        return self.wide[v.name, shape]
+
+    def _widen(self, v: Variable, shape: Dims) -> Variable:
+        """Make an operand as wide, around the Scan."""
+        name, wide_type = self.program.unused_name(v.name + WIDE), TensorType(v.dtype, shape)
+        wide = Variable(name, wide_type, block=self.block, where=v.where)
+        g, given = self._tape(self.block), self._outside(v)
+        if v.name in self.stacked:
+            ones = [1] * (len(shape) - v.ndim)
+            given = g.Reshape(given, [*self.lead, *ones, *v.shape]) if ones else given
+            into = self.stacked[name] = self._declare(wide)
+            g.emit("Expand", given, [*[1] * len(self.lead), *shape], into=[into])
+            into.tensor_type = TensorType(v.dtype, (*self.dims, *shape))
+        else:
+            self.block.add_var(wide)
+            g.emit("Expand", given, list(shape), into=[wide])
+        return wide
 
     def _declare(self, v: Variable, is_data: bool = False) -> Variable:
         """A variable for the values of all steps."""

@@ -22,6 +22,7 @@ from graphopt.ir.variable import Variable
 from graphopt.passes.randomness import RANDOM
 from graphopt.passes.rules import ints, result_of
 
+FEW = 2**8  # bytes up to which an operand is widened
 SMALL = 2**16  # bytes of one step's value, up to which it is kept for all steps
 
 
@@ -162,6 +163,21 @@ def _is_bound(op: Operator) -> bool:
     if op.type in RANDOM or op.definition.has_blocks:
         return True
     return any(v.persistable for v in op.writes())
+
+
+def widened(op: Operator) -> tuple[int, ...] | None:
+    """The shape of the result, if operands that are not of it are better widened beforehand.
+
+    To broadcast a scalar costs onnxruntime 0.4 µs more than to read as many numbers, if few.
+    """
+    if op.type not in ("Add", "Div", "Max", "Min", "Mul", "Sub") or len(op.inputs) != 2:
+        return None
+    result = result_of(op)
+    if not all(v.tensor_type.is_static for v in (result, *op.operands())):
+        return None
+    size = math.prod(result.shape) * result.dtype.itemsize
+    has_all = any(v.shape == result.shape for v in op.operands())
+    return result.shape if has_all and 0 < size <= FEW else None
 
 
 # The rules, by op.

@@ -131,9 +131,9 @@ class Executor:
         ``step_schedulers=False`` holds the rates still. ``steps`` is how many, for a Program that
         is fed nothing.
 
-        A feed of more than 256 MiB is cut into several calls, and so are more steps than ASGD's
-        table has rows. Each call is a transaction: if one fails, the steps of those before it are
-        done. A memory-mapped feed is read piece by piece.
+        A feed of more than 256 MiB is cut into several calls; where ASGD's table is large, so are
+        more steps than it has rows. Each call is a transaction: if one fails, the steps of those
+        before it are done. A memory-mapped feed is read piece by piece.
 
         >>> import graphopt as go
         >>> main, startup = go.static.Program(), go.static.Program()

@@ -19,6 +19,7 @@ from graphopt.passes.base import DUMP, Pass, Pipeline
 from graphopt.passes.decompose import Decompose
 from graphopt.passes.group_updates import GroupUpdates
 from graphopt.passes.history import History, Table, apart, find_tables, zero_tables
+from graphopt.passes.inline import Inline
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
 from graphopt.passes.repeat import ROWS, STEPS, Repeat
 from graphopt.passes.step import at_once
@@ -213,7 +214,7 @@ class StepsPlan(StepPlan):
             repeat = Repeat(tuple(chosen | self.new_row), self.varying)
         self.new_rows = []
         self._settle(
-            repeat.run(self.program),
+            repeat.run(Inline().run(self.program)),
             list(dict.fromkeys([*chosen.values(), *self.new_row.values()])),
         )
 

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import graphopt as go
 from graphopt.ir.parse import parse
 from graphopt.ir.tape import Tape
+from graphopt.ir.variable import Variable
 from graphopt.passes.repeat import Repeat
 from graphopt.passes.stacked import FORMS, SMALL
 
@@ -247,3 +250,104 @@ def test_random_ops_draw_in_every_step():
     assert inner(program) == ["RandomUniform"]
     (found,) = go.static.Executor().run(program, {"x@STEPS": np.zeros((4, 3), "f4")}, ["b@STEPS"])
     assert len(np.unique(found)) == 12
+
+
+def test_small_operands_from_around_the_loop_are_as_wide_as_what_they_are_combined_with():
+    text = """
+    state w : f32[2, 3]
+    state rate : f32[]
+    feed s : f32[]
+    feed r : f32[3]
+    a : f32[2, 3] = Mul(w, 2.0)
+    b : f32[2, 3] = Mul(s, a)
+    c : f32[2, 3] = Add(b, r)
+    d : f32[2, 3] = Mul(rate, c)
+    -- update
+    w <- Sub(w, d)
+    """
+    looped = Repeat().run(parse(text))
+    wide = [v.shape for op in looped.blocks[-1].ops for v in op.operands()]
+    assert wide == [(2, 3)] * 10
+    scope, exe = go.static.Scope(), go.static.Executor()
+    draw = np.random.default_rng(0).normal
+    w, rate = draw(size=(2, 3)).astype("f4"), np.array(0.1, "f4")
+    s, r = draw(size=4).astype("f4"), draw(size=(4, 3)).astype("f4")
+    scope.put("w", w)
+    scope.put("rate", rate)
+    exe.run(looped, {"s@STEPS": s, "r@STEPS": r}, scope=scope)
+    for k in range(4):
+        w = w - rate * (s[k] * (w * 2) + r[k])
+    np.testing.assert_allclose(np.asarray(scope.get("w")), w, 1e-6, 1e-7)
+
+
+def random_program(random):
+    """A Program with one state that is assigned, one that is not, and the names of all values."""
+    main = go.static.Program()
+    with go.static.program_guard(main):
+        fed = [go.static.data(n, shape) for n, shape in {"x": [2, 3], "r": [3], "s": []}.items()]
+        block = main.global_block()
+        w, c = (block.create_var(name, [2, 3], persistable=True) for name in "wc")
+        g, values = Tape(block), [*fed, w, c]
+        made: list[Variable] = []
+
+        def pick():
+            return random.choice(made[-4:] if made and random.random() < 0.5 else values)
+
+        def step():
+            v = pick()
+            options = [lambda: g.Tanh(v), lambda: g.emit(random.choice(["Add", "Mul"]), v, pick())]
+            options += [lambda: g.ReduceMean(v, keepdims=random.randrange(2))]
+            options += [lambda: g.Sub(v, 0.5), lambda: g.Reshape(v, [-1]) if v.ndim else g.Neg(v)]
+            if v.ndim:
+                options += [lambda: g.Softmax(v, axis=0), lambda: g.CumSum(v, 0)]
+            try:
+                made.append(random.choice(options)())
+            except go.errors.ShapeError:  # what does not broadcast is not recorded
+                return
+
+        for _ in range(random.randint(2, 8)):
+            step()
+        wide = [v for v in [*values, *made] if v.shape == (2, 3)]
+        g.Tanh(g.Add(random.choice(wide), w), into=[w])
+        for _ in range(random.randint(1, 6)):
+            step()
+    return main, [v.name for v in made]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_random_programs_do_the_same_in_a_loop(random):
+    main, names = random_program(random)
+    fetch = tuple(random.sample(names, min(3, len(names))))
+    looped, exe = Repeat(fetch).run(main), go.static.Executor()
+    draw = np.random.default_rng(0).normal
+    feed = {
+        n: draw(size=(4, *s)).astype("f4") for n, s in {"x": (2, 3), "r": (3,), "s": ()}.items()
+    }
+    stacks = {n + "@STEPS": a for n, a in (feed | {"step": np.arange(4)}).items()}
+    scopes = [go.static.Scope(), go.static.Scope()]
+    for scope in scopes:
+        for name in "wc":
+            scope.put(name, np.linspace(-1, 1, 6, dtype="f4").reshape(2, 3))
+    parts = [{n: a[k] for n, a in feed.items()} for k in range(4)]
+    runs = [exe.run(main, part, list(fetch), scope=scopes[0]) for part in parts]
+    used = {n: a for n, a in stacks.items() if looped.global_block().has_var(n)}
+    found = exe.run(looped, used, [n + "@STEPS" for n in fetch], scope=scopes[1])
+    for values, stacked in zip(zip(*runs, strict=True), found, strict=True):
+        np.testing.assert_allclose(stacked, np.stack(values), 1e-5, 1e-6)
+    after = [np.asarray(scope.get("w")) for scope in scopes]
+    np.testing.assert_allclose(after[1], after[0], 1e-5, 1e-6)
+
+
+def test_a_feed_that_is_read_inside_and_behind_is_no_result_of_the_loop():
+    text = """
+    state w : f32[2]
+    feed x : f32[2]
+    a : f32[2] = Mul(x, w)
+    b : f32[2] = Sub(a, x)
+    -- update
+    w <- Add(w, a)
+    """
+    looped = Repeat(fetch=("b",)).run(parse(text))
+    assert inner(looped) == ["Mul", "Add"]
+    assert [v.name for v in looped.blocks[-1].outputs] == ["w_1", "a_0"]

@@ -126,7 +126,7 @@ def test_turns_of_large_tables_are_calls_of_their_own(monkeypatch):
 
 def test_a_long_feed_is_cut_into_calls_of_whole_turns(monkeypatch):
     calls = _calls(monkeypatch)
-    monkeypatch.setattr(steps_module, "CALL_BYTES", 17 * 4 * 7 * 4)
+    monkeypatch.setattr(steps_module, "CALL_BYTES", 20 * 204)  # a step holds 204 bytes
     check(lambda: O.ASGD(0.05, batch_num=8), 37)
     assert calls == [16, 16, 5]
 
