@@ -7,7 +7,6 @@ ops pass over tensors of the size of X.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,13 @@ import numpy as np
 from graphopt.ir.operator import Operator
 from graphopt.ir.tape import Tape, typed
 from graphopt.ir.variable import Constant, Variable
+from graphopt.ops.batch_norm_gradient import (
+    along_channels,
+    axes_but_channels,
+    count,
+    ranked,
+    statistics,
+)
 from graphopt.ops.cases import Draw, case, fixed, positive, scalar
 from graphopt.ops.registry import Grad, Grads, gradient
 
@@ -35,30 +41,11 @@ def inverse_std(g: Tape, centred: Variable, axes: Sequence[int], epsilon: float)
     return g.Reciprocal(g.Sqrt(g.Add(variance, epsilon)))
 
 
-def count(g: Tape, X: Variable, reduced: Variable, axes: Sequence[int]) -> Variable:
-    """How many elements of X go into one of ``reduced``, in X's dtype: []."""
-    shape = X.tensor_type.shape
-    dims = None if shape is None else [shape[axis] for axis in axes]
-    if dims is not None and all(isinstance(d, int) for d in dims):
-        return g.full(math.prod(int(d) for d in dims), X)
-    return g.cast(g.Div(g.size_of(X), g.size_of(reduced)), X.dtype)
-
-
-def along_channels(g: Tape, v: Variable, X: Variable) -> Variable:
-    """v [c] shaped to broadcast against X [n, c, *i]: [c, *1]."""
-    return g.Unsqueeze(v, [*range(1, X.ndim - 1)]) if X.ndim > 2 else v
-
-
 def axes_from(axis: int, X: Variable) -> list[int]:
     """The axes of X from one on, counted from the end where the rank is not known."""
     if X.tensor_type.shape is None and axis < 0:
         return [*range(axis, 0)]
     return [*range(axis % X.ndim, X.ndim)]
-
-
-def _ranked(g: Tape, X: Variable) -> Variable:
-    """X, as [n, c, i] where its rank is not known."""
-    return g.reshape(X, 0, 0, -1) if X.tensor_type.shape is None else X
 
 
 def total(g: Tape, *parts: Variable | None) -> Variable | None:
@@ -90,7 +77,7 @@ def batch_normalization(
     if op.attrs["training_mode"]:
         return _batch_norm_training(g, op, dY, d_running_mean, d_running_var)
     assert dY is not None
-    X, scale, dY = _ranked(g, op.operand("X")), op.operand("scale"), _ranked(g, dY)
+    X, scale, dY = ranked(g, op.operand("X")), op.operand("scale"), ranked(g, dY)
     rstd = g.Reciprocal(g.Sqrt(g.Add(op.operand("input_var"), op.attrs["epsilon"])))  # [c]
     slope = g.Mul(scale, rstd)
     axes = [0, *range(2, X.ndim)]
@@ -109,39 +96,27 @@ def batch_normalization(
 def _batch_norm_training(
     g: Tape, op: Operator, dY: Grad, d_running_mean: Grad, d_running_var: Grad
 ) -> Grads:
-    X, scale, keep = _ranked(g, op.operand("X")), op.operand("scale"), op.attrs["momentum"]
-    axes = [0, *range(2, X.ndim)]
-    mean = g.ReduceMean(X, axes, keepdims=0)  # [c]
-    centred = g.Sub(X, along_channels(g, mean, X))
-    n = count(g, X, mean, axes)
-    variance = g.ReduceMean(g.Mul(centred, centred), axes, keepdims=0)  # [c]
-    rstd = g.Reciprocal(g.Sqrt(g.Add(variance, op.attrs["epsilon"])))
-    slope = g.Mul(scale, rstd)
-    dscale = dB = main = None
-    # dX = dY slope + centred factor + shift, with factor and shift [c]
-    factors: list[Grad] = []
-    shifts: list[Grad] = []
+    X, scale, keep = ranked(g, op.operand("X")), op.operand("scale"), op.attrs["momentum"]
+    epsilon = op.attrs["epsilon"]
+    dscale = dB = None
+    parts: list[Grad] = []
     if dY is not None:
-        dY = _ranked(g, dY)
-        dB = g.ReduceSum(dY, axes, keepdims=0)
-        dscale = g.Mul(g.ReduceSum(g.Mul(dY, centred), axes, keepdims=0), rstd)
-        main = g.Mul(dY, along_channels(g, slope, X))
-        per_element = g.Neg(g.Div(slope, n))
-        factors.append(g.Mul(g.Mul(dscale, rstd), per_element))
-        shifts.append(g.Mul(dB, per_element))
-    if d_running_mean is not None:
-        shifts.append(g.Div(g.Mul(d_running_mean, 1 - keep), n))
+        dY = ranked(g, dY)
+        moved = g.emit("BatchNormMoved", dY, X, epsilon=epsilon)
+        slope = g.emit("BatchNormSlope", X, scale, epsilon=epsilon)
+        parts.append(g.Mul(moved, along_channels(g, slope, X)))
+        dscale = g.emit("BatchNormScaleGradient", dY, X, scale, epsilon=epsilon)
+        dB = g.ReduceSum(dY, axes_but_channels(X), keepdims=0)
     if d_running_var is not None:
-        factors.append(g.Div(g.Mul(d_running_var, 2 * (1 - keep)), n))
-    factor, shift = total(g, *factors), total(g, *shifts)
-    dX = total(
-        g,
-        main,
-        None if factor is None else g.Mul(centred, along_channels(g, factor, X)),
-        None if shift is None else along_channels(g, shift, X),
-    )
-    if factor is None and dX is not None:
-        dX = g.expand_like(dX, X)
+        found = statistics(g, X, epsilon)
+        n = count(g, X, found.mean, axes_but_channels(X))
+        factor = g.Div(g.Mul(d_running_var, 2 * (1 - keep)), n)
+        parts.append(g.Mul(found.centred, along_channels(g, factor, X)))
+    if d_running_mean is not None:
+        n = count(g, X, d_running_mean, axes_but_channels(X))
+        shift = g.Div(g.Mul(d_running_mean, 1 - keep), n)
+        parts.append(g.expand_like(along_channels(g, shift, X), X))
+    dX = total(g, *parts)
     return {
         "X": None if dX is None else g.reshape_like(typed(dX, X), op.operand("X")),
         "scale": dscale,

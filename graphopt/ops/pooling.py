@@ -9,9 +9,9 @@ import numpy as np
 from graphopt.ir.operator import Operator
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Constant, Variable
+from graphopt.ops.batch_norm_gradient import count
 from graphopt.ops.cases import case
 from graphopt.ops.columns import columns
-from graphopt.ops.normalization import count
 from graphopt.ops.pool_gradient import max_pool_gradient  # noqa: F401 - registers its op
 from graphopt.ops.registry import Grads, decomposition, gradient
 from graphopt.ops.windows import Window, head, ints, scattered, windows

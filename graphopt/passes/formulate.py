@@ -11,7 +11,11 @@ from graphopt.ir.program import Program
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import at
-from graphopt.ops import blocked_conv, pool_gradient  # noqa: F401 - they register formulations
+from graphopt.ops import (  # noqa: F401 - they register formulations
+    blocked_conv,
+    blocked_norm,
+    pool_gradient,
+)
 from graphopt.ops.formulations import AS_IS, FORMULATIONS, Formulation, Machine
 from graphopt.ops.registry import FORMULAS
 from graphopt.passes.change import Change

@@ -13,8 +13,10 @@ from graphopt.passes.dead import DeadCode
 from graphopt.passes.fold import Fold
 from graphopt.passes.formulate import Formulate
 from graphopt.passes.fuse import Fuse
+from graphopt.passes.scale_filters import ScaleFilters
 from graphopt.passes.simplify import Simplify
 from graphopt.passes.specialise import Specialise
+from graphopt.passes.stay_blocked import StayBlocked
 
 PORTABLE = Machine("cpu", 0)
 
@@ -35,12 +37,14 @@ def optimisations(
     >>> for step in optimisations({"x": (8, 4)}, ["loss"], without={"Specialise"}):
     ...     print(step)
     Cut(feed=('x',))
+    ScaleFilters(keep=('loss',))
     Formulate(device='cpu', block=0)
     Fold(keep=('loss',), max_bytes=65536)
     CommonSubexpressions(keep=('loss',))
     Simplify(keep=('loss',))
     Fuse(keep=('loss',))
     CommonSubexpressions(keep=('loss',))
+    StayBlocked(keep=('loss',))
     DeadCode(keep=('loss',))
     """
     return at_once(shapes, keep, feed, without, machine).steps
@@ -58,12 +62,14 @@ def at_once(
     passes = (
         Cut(tuple(sorted({*feed, *shapes}))),
         Specialise(dict(shapes)),
+        ScaleFilters(names),
         Formulate(machine.device, machine.block),
         Fold(names),
         CommonSubexpressions(names),
         Simplify(names),
         Fuse(names),
         CommonSubexpressions(names),
+        StayBlocked(names),
         DeadCode(names),
     )
     return Changes(tuple(p for p in passes if type(p).__name__ not in without))

@@ -20,8 +20,8 @@ from graphopt.onnxio.training import state_model, step_model
 from graphopt.onnxio.weights import Trainable, state_kinds
 from graphopt.onnxio.weights import choose as choose_trainable
 from graphopt.onnxio.write import inlined
-from graphopt.runtime.plan import Plan
 from graphopt.runtime.executor import Executor
+from graphopt.runtime.plan import Plan
 from graphopt.runtime.request import as_request
 from graphopt.runtime.scope import Scope, global_scope
 from graphopt.static.schedules import embed_schedules

@@ -16,8 +16,8 @@ from graphopt.parameters import create_parameter
 from graphopt.passes.backward import append_backward, gradients
 from graphopt.passes.prune import free_variables
 from graphopt.passes.streams import Streams, advances, below, is_stream
-from graphopt.runtime.plan import Plan
 from graphopt.runtime.executor import Executor
+from graphopt.runtime.plan import Plan
 from graphopt.runtime.request import as_request
 from graphopt.runtime.scope import Scope
 from graphopt.scoping import default_main_program, default_startup_program, program_guard
