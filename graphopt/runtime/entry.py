@@ -122,7 +122,7 @@ class Cache:
         key = _meaning(request, tuple(feeds)), tuple(shapes.items()), varying, by_rows
         if key not in self._steps:
             plan = StepsPlan(program, request, tuple(feeds), place, shapes, varying, by_rows)
-            _put(self._steps, key, CompiledSteps(plan, request, place), MAX_SPECIALISED)
+            _put(self._steps, key, CompiledSteps(plan, place), MAX_SPECIALISED)
         return self._steps[key]
 
 

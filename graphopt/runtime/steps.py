@@ -11,12 +11,10 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, FeedError
 from graphopt.ir.program import Rate
-from graphopt.ir.variable import Constant
 from graphopt.passes.repeat import NUMBER, STEPS
 from graphopt.runtime.compile import CompiledProgram, missing
 from graphopt.runtime.place import Place
 from graphopt.runtime.plan import StepsPlan
-from graphopt.runtime.request import Request
 from graphopt.runtime.scope import Scope
 from graphopt.runtime.session import to_numpy
 from graphopt.runtime.tables import Tables
@@ -53,15 +51,14 @@ def count_steps(feed: Mapping[str, Any], steps: int | None) -> int:
 class CompiledSteps:
     """A Program of one step, compiled to run any number of them."""
 
-    def __init__(self, plan: StepsPlan, request: Request, place: Place) -> None:
+    def __init__(self, plan: StepsPlan, place: Place) -> None:
         self.plan, self.place = plan, place
         self.tables = Tables(plan.found, plan.step, plan.storages, place)
         self.limit = min([counts.n for counts in self.tables.counts.values()], default=None)
         self.turn = self._turn()
         self.kept_bytes = plan.kept_bytes()
         self._apart: CompiledSteps | None = None
-        self._request = request
-        self.constants = {v.name: v.value for v in request.fetch if isinstance(v, Constant)}
+        self.constants = plan.constants
         self.feeds = [v for v in plan.step_inputs if not v.persistable or v.name in plan.fed]
 
     @cached_property
@@ -160,5 +157,5 @@ class CompiledSteps:
         if self._apart is None:
             plan = self.plan.apart()
             assert isinstance(plan, StepsPlan)
-            self._apart = CompiledSteps(plan, self._request, self.place)
+            self._apart = CompiledSteps(plan, self.place)
         return self._apart

@@ -1,5 +1,8 @@
 """Many steps in one call are as many runs."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -241,3 +244,13 @@ def test_wrong_feeds_change_nothing(change, text):
     with pytest.raises(errors.FeedError, match=text):
         model.steps(change(feed(3)))
     np.testing.assert_equal(model.state(), before)
+
+
+def test_what_is_compiled_does_not_keep_its_program_alive():
+    model = Model(lambda: O.ASGD(0.05, batch_num=9))
+    model.steps(feed(3))
+    exe, gone = model.exe, weakref.ref(model.main)
+    del model
+    gc.collect()
+    assert gone() is None
+    assert not exe._cache
