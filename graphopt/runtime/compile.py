@@ -168,17 +168,21 @@ class CompiledProgram:
             if name not in self.state_of and v.tensor_type.is_static
         }
 
-    def target(self, name: str, scope: Scope) -> Value | None:
-        """The spare buffer that a next state is written to; None where a run must allocate it."""
+    def target(self, name: str, scope: Scope, taken: set[int]) -> Value | None:
+        """The spare buffer that a next state is written to; None where a run must allocate it.
+
+        Counts that are equal share one value, so a spare may be another state's: ``taken`` are the
+        identities of those in use.
+        """
         expected = self.types[name]
         if expected.shape is None or not self.session.takes_buffers:
             return None
         spare = scope.spares.get(name)
-        if spare is None or spare is scope.values.get(name):
-            return empty(expected.shape, expected.variable.dtype, self.place)
-        if spare.device_name() == self.place.device and expected.fits(spare):
-            return spare
-        return empty(expected.shape, expected.variable.dtype, self.place)
+        fits = spare is not None and spare.device_name() == self.place.device
+        if not fits or id(spare) in taken or not expected.fits(spare):
+            spare = empty(expected.shape, expected.variable.dtype, self.place)
+        taken.add(id(spare))
+        return spare
 
 
 class _Layout:
@@ -208,14 +212,17 @@ class _Layout:
         self._found: list[Value] = []
         for name, value in state.items():
             self.binding.input(name, value)
+        taken = {id(value) for value in scope.values.values()}
         for output in compiled.outputs:
-            self._bind_output(output, compiled, scope)
+            self._bind_output(output, compiled, scope, taken)
 
-    def _bind_output(self, output: str, compiled: CompiledProgram, scope: Scope) -> None:
+    def _bind_output(
+        self, output: str, compiled: CompiledProgram, scope: Scope, taken: set[int]
+    ) -> None:
         value: Value | None = None
         if output in compiled.state_of:
             name = compiled.state_of[output]
-            value = compiled.target(name, scope)
+            value = compiled.target(name, scope, taken)
             if value is not None:
                 self.after[name] = self.buffers[output] = value
         elif output in compiled.static:

@@ -175,3 +175,19 @@ def test_tables_that_were_updated_apart_keep_their_own_counts():
     found = parted.exe.run_steps(parted.main, draw, [parted.loss], parted.scope)[0]
     expected = [plain.run(k)[0] for k in range(5)]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_shared_count_is_not_written_over_by_one_of_its_states():
+    fit = Fit(n=4)
+    ops = [op for op in fit.main.global_block().ops if op.type == "ASGD"]
+    for k in range(2):
+        fit.run(k)  # the counts of both tables are one value now
+    first = next(ops[0].writes()).name
+    names = [f"fc.{part}_0_m_0" for part in "bw"]
+    table = f"{first}_y_0"
+    for k in range(3):  # one of them goes on by itself, as a state of the graph
+        fetch = [ops[:1], table]
+        fit.exe.run(fit.main, feed=fit.batches[k], fetch_list=fetch, scope=fit.scope)
+    state = fit.state()
+    alone = f"{first}_m_0"
+    assert [int(state[name][0]) for name in names] == [5 if name == alone else 2 for name in names]
