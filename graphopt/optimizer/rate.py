@@ -63,8 +63,9 @@ class Rate:
 
     def advance(self, steps: int) -> None:
         """Let the scheduler go on by so many steps."""
-        for _ in range(steps if self.scheduler is not None else 0):
-            self.scheduler.step()  # type: ignore[union-attr]
+        if self.scheduler is not None:
+            for _ in range(steps):
+                self.scheduler.step()
 
     def value(self) -> float:
         """The rate now."""
