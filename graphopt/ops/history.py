@@ -39,3 +39,20 @@ def asgd_factors(
     """
     d_next = g.Add(d, g.Gemm(left, right, transA=1))  # as Gemm's third operand d would be copied
     return {"w": g.Sub(w, g.Mul(rate, d_next)), "d": d_next}
+
+
+@composite(
+    "ASGDSum",
+    updates=("w", "d"),
+    cases=[
+        case(w=(3, 2), dw=(3, 2), d=(3, 2), rate=()),
+        case(w=(), dw=(), d=(), rate=()),
+    ],
+)
+def asgd_sum(g: Tape, w: Variable, dw: Variable, d: Variable, rate: Variable) -> Updates:
+    """d' = d + dw,  w' = w - rate d'        w, dw, d: [*s]   rate: [].
+
+    The second part of ``ASGDRow``: the row has been taken from d.
+    """
+    d_next = g.Add(d, dw)
+    return {"w": g.Sub(w, g.Mul(rate, d_next)), "d": d_next}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,10 @@ LAYOUTS = 2  # of one compiled Program: steps alternate between two buffers of e
 class CompiledProgram:
     """A plan loaded into onnxruntime, ready to run many times.
 
-    A step reads the state from one set of buffers and writes it to another, so the next step goes
-    the other way: both ways are bound once, and a step only has to see which one it is.
+    A step writes large states over where they lie, if the plan says so, from the second run on: the
+    first may lack memory, and must not have changed anything then. All other state is read from
+    one set of buffers and written to another, so the next step goes the other way: both ways are
+    bound once, and a step only has to see which one it is.
     """
 
     def __init__(self, plan: StepPlan, place: Place) -> None:
@@ -61,6 +64,7 @@ class CompiledProgram:
         self.reads = {v.name: v for v in plan.inputs if v.persistable and v.name not in plan.fed}
         self.held = tuple(dict.fromkeys([*self.reads, *lowered.next_state]))
         self.ops = lowered.ops
+        self.over: frozenset[str] = frozenset()  # states and rows that runs write over
         self._layouts: list[_Layout] = []
         self._rates: dict[str, tuple[float, Value]] = {}
         self._variants: dict[str, CompiledProgram] = {}
@@ -93,7 +97,7 @@ class CompiledProgram:
             return self._variant("laid_out").run(feeds, scope, rates, on_device)
         self._set_rates(scope, rates)
         layout = self._layout(scope)
-        moved = self.tables.bind(layout.binding, self.new_rows, layout.seen, scope)
+        moved = self.tables.bind(layout.binding, self.new_rows, layout.seen, scope, self.over)
         for v in self.feeds:
             if v.name not in feeds:
                 raise missing(v, self.plan.declared[v.name])
@@ -103,14 +107,25 @@ class CompiledProgram:
         except failures() as error:
             self._layouts.clear()
             raise explained(error, self.ops, feeds, "running") from error
+        except (
+            KeyboardInterrupt
+        ):  # raised behind the call, which nothing interrupts: a step is done
+            self._commit(layout, moved, scope)
+            raise
         fetch = layout.value if on_device else layout.array
         fetched = [fetch(name) for name in self.fetched]
+        self._commit(layout, moved, scope)
+        return fetched
+
+    def _commit(self, layout: _Layout, moved: Sequence[Rows], scope: Scope) -> None:
         layout.commit(scope)
         self.tables.commit(moved, scope)
         for name, tensor_type in self.plan.zeros.items():
             scope.spares.pop(name, None)
             scope.values[name] = rows_of(tensor_type, self.plan.storages[name], self.place)
-        return fetched
+        if self.plan.in_place and not self.over and self.session.takes_buffers:
+            self.over = self.plan.in_place
+            self._layouts.clear()
 
     def _check_room(self) -> None:
         storages = self.plan.storages
@@ -142,10 +157,20 @@ class CompiledProgram:
                 return layout
         if len(self._layouts) == LAYOUTS:
             self._layouts.clear()
+        self._keep_apart(scope)
         state = {name: self._state(v, scope) for name, v in self.reads.items()}
         layout = _Layout(self, tuple(map(scope.values.get, self.held)), state, scope)
         self._layouts.append(layout)
         return layout
+
+    def _keep_apart(self, scope: Scope) -> None:
+        """See that what is written over is no other state's value too, and needs no spare."""
+        holders = Counter(map(id, scope.values.values()))
+        for name in self.over & scope.values.keys():
+            scope.spares.pop(name, None)
+            value = scope.values[name]
+            if value is not None and holders[id(value)] > 1:
+                scope.values[name] = to_device(to_numpy(value), self.place)
 
     def _state(self, v: Variable, scope: Scope) -> Value:
         value = scope.values.get(v.name)
@@ -201,8 +226,9 @@ class _Layout:
         self.place = compiled.place
         self.positions = compiled.outputs
         self.state_of = compiled.state_of
+        assigned = {*compiled.state_of.values()} - compiled.over
         self.before = {n: v for n, v in zip(compiled.held, current, strict=True)
-                       if v is not None and n in compiled.state_of.values()}  # fmt: skip
+                       if v is not None and n in assigned}  # fmt: skip
         self.after: dict[str, Value] = {}
         self.allocated: list[str] = []
         self.buffers: dict[str, Value] = {}
@@ -222,7 +248,8 @@ class _Layout:
         value: Value | None = None
         if output in compiled.state_of:
             name = compiled.state_of[output]
-            value = compiled.target(name, scope, taken)
+            is_over = name in compiled.over
+            value = scope.values[name] if is_over else compiled.target(name, scope, taken)
             if value is not None:
                 self.after[name] = self.buffers[output] = value
         elif output in compiled.static:

@@ -19,6 +19,7 @@ from graphopt.passes.base import DUMP, Pass, Pipeline
 from graphopt.passes.decompose import Decompose
 from graphopt.passes.group_updates import GroupUpdates
 from graphopt.passes.history import History, Table, apart, find_tables, zero_tables
+from graphopt.passes.in_place import InPlace, overwritten
 from graphopt.passes.inline import Inline
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
 from graphopt.passes.repeat import ROWS, STEPS, Repeat
@@ -130,11 +131,18 @@ class StepPlan(Plan):
 
     def _over_rows(self, program: Program, found: Sequence[Table]) -> None:
         self.whole, self.found, self.tables = program, list(found), list(found)
-        passes = [History(tuple(found)), GroupUpdates()]
+        rows = {table.row: table.new_row for table in found}
+        passes = [History(tuple(found)), GroupUpdates(), *self._order(rows)]
         chosen = [p for p in passes if type(p).__name__ not in left_out()]
         self._settle(Pipeline("rows", *chosen).run(program), self.kept)
+        ordered = any(isinstance(p, InPlace) for p in chosen)
+        self.in_place = overwritten(self.program, rows) if ordered else frozenset()
         variables = self.program.global_block().vars
         self.new_rows = [variables[table.new_row] for table in self.tables]
+
+    def _order(self, rows: Mapping[str, str]) -> Sequence[Pass]:
+        """What lets large states be written over where they lie; no device but the CPU is tried."""
+        return [InPlace(rows)] if self.place.device == "cpu" else []
 
     def laid_out(self) -> StepPlan:
         """The same plan for tables that are not factors, such as loaded ones."""
@@ -239,6 +247,9 @@ class StepsPlan(StepPlan):
         return self.by_rows
 
     def _factored(self) -> list[str]:
+        return []
+
+    def _order(self, rows: Mapping[str, str]) -> Sequence[Pass]:
         return []
 
 

@@ -71,8 +71,8 @@ class Rows:
         """The row at the position."""
         raise NotImplementedError
 
-    def target(self) -> Value:
-        """What the row that takes its place is to be written to."""
+    def target(self, over: bool) -> Value:
+        """What the row that takes its place is to be written to; the same if it may go ``over``."""
         raise NotImplementedError
 
     def commit(self, count: Value) -> None:
@@ -98,7 +98,7 @@ class Rows:
         return self.place.device
 
 
-class InPlace(Rows):
+class Resident(Rows):
     """Rows where the device reads them: a step's cost is that of one row, without any copy.
 
     Runs of many steps want them side by side: then ``_ahead`` has all rows, from the position on,
@@ -115,7 +115,7 @@ class InPlace(Rows):
         self._rows: list[Value] = []
         if self._ahead is None:
             self._rows = [to_device(whole[k, ...], place) for k in range(self.n)]
-        self._spare = empty(self.row_shape, tensor_type.dtype, place)
+        self._spare: Value | None = None  # None where rows are written over
         self.untouched = table is None  # all zero
 
     def _list(self) -> list[Value]:
@@ -161,15 +161,21 @@ class InPlace(Rows):
         """The row itself."""
         return (self._rows or self._list())[self.position]
 
-    def target(self) -> Value:
-        """The spare row."""
+    def target(self, over: bool) -> Value:
+        """The row itself, or a spare one."""
+        if over:
+            self._spare = None
+            return self.read()
+        if self._spare is None:
+            self._spare = empty(self.row_shape, self.tensor_type.dtype, self.place)
         return self._spare
 
     def replace(self) -> None:
-        """The two change places."""
+        """The two change places, if they are two."""
         self.untouched = False
         k = self.position
-        self._rows[k], self._spare = self._spare, self._rows[k]
+        if self._spare is not None:
+            self._rows[k], self._spare = self._spare, self._rows[k]
 
     def numpy(self) -> np.ndarray:
         """A copy of the table."""
@@ -195,7 +201,7 @@ class Factored:
 
     def __init__(self, left: TensorType, right: TensorType, place: Place) -> None:
         self.types, self.place = (left, right), place
-        self.parts = tuple(InPlace(part, place) for part in self.types)
+        self.parts = tuple(Resident(part, place) for part in self.types)
 
     def shape(self) -> list[int]:
         """The dims of the table."""
@@ -248,7 +254,7 @@ class Staged(Rows):
 
         self._fetched = position, self._worker.submit(fetch)
 
-    def target(self) -> Value:
+    def target(self, over: bool) -> Value:
         """One of two buffers."""
         return self._targets[0]
 
@@ -322,7 +328,7 @@ def rows_of(
 ) -> Rows:
     """A table of zeros, or with the values of ``table``, which becomes the rows' memory."""
     if storage == "device" or (storage == "host" and place.device == "cpu"):
-        return InPlace(tensor_type, place, table)
+        return Resident(tensor_type, place, table)
     store = Store(tensor_type, tempfile.gettempdir() if storage == "disk" else None)
     if table is not None:
         store.fill(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Variable
 from graphopt.passes.history import PARTS, Table
 from graphopt.runtime.place import Place
-from graphopt.runtime.rows import Factored, InPlace, Rows, rows_of
+from graphopt.runtime.rows import Factored, Resident, Rows, rows_of
 from graphopt.runtime.scope import Scope
 from graphopt.runtime.session import Binding, Value, host_view, to_device, to_numpy
 from graphopt.runtime.state import misfit
@@ -52,7 +52,7 @@ class Tables:
             if isinstance(value, Factored):
                 if value.types != (left, right) or value.place != self.place:
                     return False
-            elif isinstance(value, InPlace) and value.untouched:
+            elif isinstance(value, Resident) and value.untouched:
                 scope.values[name] = Factored(left, right, self.place)
             elif value is not None:
                 return False
@@ -89,13 +89,21 @@ class Tables:
         return value
 
     def bind(
-        self, binding: Binding, outputs: Sequence[str], bound: dict[str, Value], scope: Scope
+        self,
+        binding: Binding,
+        outputs: Sequence[str],
+        bound: dict[str, Value],
+        scope: Scope,
+        over: Collection[str],
     ) -> list[Rows]:
-        """Let a step read its rows and write others; ``bound`` remembers what need not be again."""
+        """Let a step read its rows and write others, or ``over`` those of these names.
+
+        ``bound`` remembers what need not be bound again.
+        """
         found = self.rows(scope)
         for (table, _), output, rows in zip(self.all, outputs, found, strict=True):
             binding.input(table.row, rows.read())
-            binding.output(output, rows.target())
+            binding.output(output, rows.target(table.row in over))
         for name, counts in self.counts.items():
             seen = counts.seen()
             if bound.get(name) is not seen:

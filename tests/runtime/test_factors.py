@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import graphopt as go
-from graphopt.runtime.rows import Factored, InPlace
+from graphopt.runtime.rows import Factored, Resident
 
 ROWS, WIDE, OUT = 4, 512, 128
 
@@ -69,7 +69,7 @@ def test_batches_of_other_sizes_lay_the_table_out():
         np.testing.assert_allclose(
             ragged.run(k, rows=rows)[0], whole.run(k, [whole.table], rows=rows)[0], rtol=1e-5
         )
-    assert ragged.kind() is InPlace
+    assert ragged.kind() is Resident
     close(ragged, whole)
 
 
@@ -81,7 +81,7 @@ def test_a_loaded_table_stays_laid_out():
         second.scope.put(name, value)
     for k in range(4, 9):
         np.testing.assert_allclose(first.run(k)[0], second.run(k)[0], rtol=1e-5)
-    assert (first.kind(), second.kind()) == (Factored, InPlace)
+    assert (first.kind(), second.kind()) == (Factored, Resident)
     close(first, second)
 
 

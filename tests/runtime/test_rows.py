@@ -8,7 +8,7 @@ import pytest
 import graphopt as go
 from graphopt import errors
 from graphopt.runtime import rows as rows_module
-from graphopt.runtime.rows import InPlace, Rows, Staged
+from graphopt.runtime.rows import Resident, Rows, Staged
 
 
 class Fit:
@@ -62,7 +62,7 @@ def test_rows_are_the_table_that_the_program_describes(n, history):
     a, b = moved.state(), whole.state()
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=2e-6, atol=1e-7, err_msg=name)
-    kind = Staged if history == "disk" else InPlace
+    kind = Staged if history == "disk" else Resident
     assert isinstance(moved.scope.values[moved.table], kind)
 
 

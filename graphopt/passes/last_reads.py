@@ -1,0 +1,268 @@
+"""Which states a step may write over where they lie: those whose last read is surely behind it.
+
+A runtime is free to choose any order that the data allow. So a read counts as done only where the
+result that takes the place depends on it, and so does whatever may refuse its operands: a step
+that fails must not have changed anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+
+from graphopt.ir.operator import Operator
+from graphopt.ir.program import Program
+from graphopt.ir.types import TensorType
+from graphopt.ir.variable import Constant, Variable
+from graphopt.ops.registry import COMPOSITES, composite_of
+
+VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+# Kernels that read an element, and nothing else, before they write it.
+ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Sub"})
+# Ops that take any integers and truth values; others may refuse some, such as a position.
+TOTAL = VIEWS | ELEMENTWISE - {"Div"} | {
+    "Abs", "And", "Cast", "Concat", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
+    "Max", "Min", "Mod", "Neg", "Not", "Or", "Transpose", "Where",
+}  # fmt: skip
+INDEXED = {"Gather": 1, "GatherElements": 1, "ScatterElements": 1, "ScatterND": 1}
+DEEP = 16  # ops through which two positions are followed to see that they are equal
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an op may write over: a state that it assigns, or a row that its result replaces.
+
+    ``late`` are the reads that the result does not wait for. ``sound`` says whether, once it does,
+    nothing else stands in the way.
+    """
+
+    variable: Variable
+    writer: Operator
+    depends: frozenset[int]  # the positions of the operands that the result depends on
+    late: tuple[Operator, ...]
+    sound: bool
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it can be written over as things are."""
+        return self.sound and not self.late
+
+
+def targets(program: Program, rows: Mapping[str, str], least: int) -> list[Target]:
+    """What may be written over, of ``least`` bytes or more. ``rows``: new ones by the old."""
+    return _Search(program, rows, least).found
+
+
+class _Search:
+    def __init__(self, program: Program, rows: Mapping[str, str], least: int) -> None:
+        self.ops = program.global_block().ops
+        self.makers = {id(v): op for op in self.ops for v in op.writes() if not v.persistable}
+        self._bodies: dict[Hashable, list[_Result]] = {}
+        wanted = self._wanted(rows, least)
+        self.readers = self._readers({id(v): at for v, _, at in wanted})
+        self.risks: dict[Hashable, int] = {}  # bits of the ops that refuse the same operands
+        self.bits = self._bits() if wanted else {}
+        behind = self._behind([op for _, op, _ in wanted]) if wanted else {}
+        self.found = [
+            self._target(v, op, behind[id(op), self._index(v, op)]) for v, op, _ in wanted
+        ]
+
+    def _wanted(self, rows: Mapping[str, str], least: int) -> list[tuple[Variable, Operator, int]]:
+        """Each variable that may be written over, the op that would, and where this is."""
+        places: dict[int, list[int]] = {}
+        names: dict[str, Variable] = {}
+        for k, op in enumerate(self.ops):
+            names |= {v.name: v for v in op.operands() if v.name in rows}
+            for v in op.writes():
+                places.setdefault(id(v), []).append(k)
+        pairs = [(v, v) for op in self.ops for v in op.writes() if v.persistable]
+        results = {v.name: v for op in self.ops for v in op.writes()}
+        pairs += [(v, results[rows[name]]) for name, v in names.items() if rows[name] in results]
+        found = []
+        for v, result in pairs:
+            at = places[id(result)]
+            if len(at) == 1 and _bytes(v.tensor_type) >= least:
+                found.append((v, self.ops[at[0]], at[0]))
+        return sorted(found, key=lambda item: item[2])
+
+    def _readers(self, ends: Mapping[int, int]) -> dict[int, list[Operator]]:
+        """The ops before the end that read a variable, or what may be the same memory."""
+        source: dict[int, int] = {key: key for key in ends}
+        found: dict[int, list[Operator]] = {key: [] for key in ends}
+        for k, op in enumerate(self.ops):
+            for key in {source[id(v)] for v in op.reads() if id(v) in source}:
+                if k <= ends[key]:
+                    found[key].append(op)
+                    if op.type in VIEWS:
+                        source |= {id(v): key for v in op.writes() if not v.persistable}
+        return found
+
+    def _bits(self) -> dict[int, int]:
+        """A bit for each op that must be behind a write."""
+        bits: dict[int, int] = {}
+        tracked = {id(op) for ops in self.readers.values() for op in ops}
+        for op in self.ops:
+            risk = self._risk(op)
+            if risk is not None or id(op) in tracked:
+                bits[id(op)] = 1 << len(bits)
+            if risk is not None:
+                self.risks[risk] = self.risks.get(risk, 0) | bits[id(op)]
+        return bits
+
+    def _behind(self, writers: Sequence[Operator]) -> dict[tuple[int, int], int]:
+        """For each result of the writers, the bits of the ops that it depends on."""
+        done: dict[int, int] = {}
+        found: dict[tuple[int, int], int] = {}
+        chosen = {id(op) for op in writers}
+        for op in self.ops:
+            if id(op) in chosen:
+                before = [0 if v is None else done.get(id(v), 0) for v in op.inputs]
+                for k, result in enumerate(self._results(op)):
+                    found[id(op), k] = reduce(or_, (before[p] for p in result.depends), 0)
+            mask = reduce(or_, (done.get(id(v), 0) for v in op.reads()), self.bits.get(id(op), 0))
+            for v in op.writes():
+                done[id(v)] = mask
+        return found
+
+    def _index(self, v: Variable, op: Operator) -> int:
+        """Which result of the op takes a variable's place."""
+        return next((k for k, own in enumerate(op.outputs) if own is v), 0)
+
+    def _target(self, v: Variable, op: Operator, behind: int) -> Target:
+        result = self._results(op)[self._index(v, op)]
+        own = {k for k, operand in enumerate(op.inputs) if operand is v}
+        late = tuple(
+            r for r in self.readers[id(v)] if r is not op and not behind & self.bits[id(r)]
+        )
+        certain = all(behind & bits for bits in self.risks.values())
+        return Target(v, op, result.depends, late, certain and not own & result.held)
+
+    def _results(self, op: Operator) -> list[_Result]:
+        if op.type in COMPOSITES:
+            types = tuple(None if v is None else v.tensor_type for v in op.inputs)
+            key = op.type, repr(op.attrs), types
+            if key not in self._bodies:
+                self._bodies[key] = _body_results(op, types)
+            return self._bodies[key]
+        every = frozenset(range(len(op.inputs)))
+        first = op.outputs[0]
+        free = {
+            k for k, v in enumerate(op.inputs)
+            if v is not None and first is not None and v.tensor_type == first.tensor_type
+        }  # fmt: skip
+        held = every - free if op.type in ELEMENTWISE else every
+        return [_Result(every, held) for _ in op.outputs]
+
+    def _risk(self, op: Operator) -> Hashable | None:
+        """What stands for the operands that an op may refuse; None if it takes all."""
+        is_text = any(v.dtype.kind in "OSU" for v in op.operands())
+        if is_text or op.blocks() or not all(v.tensor_type.is_static for v in op.writes()):
+            return id(op)
+        if op.type in TOTAL or op.type in COMPOSITES:
+            return None
+        chosen = [v for v in op.operands() if v.dtype.kind not in "fV" and not _is_constant(v)]
+        if not chosen:
+            return None
+        indices = op.inputs[1] if op.type in INDEXED else None
+        data = op.inputs[0]
+        if data is None or len(chosen) > 1 or chosen[0] is not indices:
+            return id(op)
+        axis = 0 if op.type == "ScatterND" else int(op.attrs["axis"])
+        if op.type == "ScatterND" and indices.shape[-1:] != (1,):
+            return id(op)
+        return self._structure(indices, DEEP), data.shape[axis]
+
+    def _structure(self, v: Variable, depth: int) -> Hashable:
+        """The same for variables that hold the same numbers, in whatever shape."""
+        if isinstance(v, Constant):
+            return v.value.tobytes(), v.value.dtype.str
+        maker = self.makers.get(id(v))
+        if maker is None or not depth:
+            return id(v)
+        if maker.type in VIEWS:
+            return self._structure(next(maker.operands()), depth - 1)
+        operands = tuple(self._structure(o, depth - 1) for o in maker.operands())
+        return maker.type, repr(maker.attrs), operands
+
+
+@dataclass(frozen=True)
+class _Result:
+    """Of an op: the positions of the operands it depends on, and of those it must not replace."""
+
+    depends: frozenset[int]
+    held: frozenset[int]
+
+
+def _body_results(op: Operator, types: tuple[TensorType | None, ...]) -> list[_Result]:
+    """The same for the results of a composite, by its body."""
+    card = composite_of(op.type)
+    padded = [*types, *[None] * (len(card.input_names) - len(types))]
+    program, inputs, results = card.trace(padded, op.attrs)
+    ops = program.global_block().ops
+    given = {id(v): k for k, v in enumerate(inputs) if v is not None}
+    makers = {id(v): k for k, inner in enumerate(ops) for v in inner.writes()}
+    behind: list[frozenset[int]] = []  # the ops that each op waits for
+    needs: list[frozenset[int]] = []  # the inputs that it depends on
+    for inner in ops:
+        sources = [makers[id(v)] for v in inner.operands() if id(v) in makers]
+        own = {given[id(v)] for v in inner.operands() if id(v) in given}
+        behind.append(frozenset(sources).union(*(behind[k] for k in sources)))
+        needs.append(frozenset(own).union(*(needs[k] for k in sources)))
+    every = frozenset(given.values())
+    found = []
+    for result in results:
+        writer = makers.get(id(result))
+        if writer is None:
+            found.append(_Result(every, every))
+            continue
+        held = {
+            k for key, k in given.items()
+            if not all(_is_done(ops, reader, writer, behind[writer], key, result)
+                       for reader in _body_readers(ops, key))
+        }  # fmt: skip
+        found.append(_Result(needs[writer], frozenset(held)))
+    return found
+
+
+def _body_readers(ops: list[Operator], key: int) -> list[int]:
+    same, found = {key}, []
+    for k, op in enumerate(ops):
+        if any(id(v) in same for v in op.operands()):
+            found.append(k)
+            if op.type in VIEWS:
+                same |= {id(v) for v in op.writes()}
+    return found
+
+
+def _is_done(
+    ops: list[Operator],
+    reader: int,
+    writer: int,
+    behind: frozenset[int],
+    key: int,
+    result: Variable,
+) -> bool:
+    """Whether a read of the input ``key`` is over when the writer writes an element."""
+    if reader in behind:
+        return True
+    own = [v for v in ops[writer].operands() if id(v) == key]
+    return (
+        reader == writer
+        and ops[writer].type in ELEMENTWISE
+        and all(v.tensor_type == result.tensor_type for v in own)
+    )
+
+
+def _is_constant(v: Variable) -> bool:
+    return isinstance(v, Constant)
+
+
+def _bytes(found: TensorType) -> int:
+    if not found.is_static:
+        return -1
+    size = found.dtype.itemsize
+    for dim in found.shape or ():
+        size *= int(dim)
+    return size
