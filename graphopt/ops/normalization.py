@@ -236,21 +236,25 @@ def layer_normalization(g: Tape, op: Operator, dY: Grad, dMean: Grad, dInvStdDev
     X, Scale = op.operand("X"), op.operand("Scale")
     axes = axes_from(op.attrs["axis"], X)
     mean, rstd = _layer_statistics(g, op, X, axes)  # [*n, *1]
-    norm = g.Mul(g.Sub(X, mean), rstd)
+    centred = g.Sub(X, mean)
     parts: list[Grad] = []
     dScale = None
     if dY is not None:
-        dScale, dnorm = g.Mul(dY, norm), g.Mul(dY, Scale)
-        along = g.Mul(norm, g.ReduceMean(g.Mul(dScale, Scale), axes, keepdims=1))
-        away = g.Sub(dnorm, g.ReduceMean(dnorm, axes, keepdims=1))
-        parts.append(typed(g.Mul(g.Sub(away, along), rstd), X))
+        product, dnorm = g.Mul(dY, centred), g.Mul(dY, Scale)
+        dScale = g.Mul(product, rstd)
+        # Factors and shifts of a row are small: few ops pass over tensors of the size of X.
+        along = g.ReduceMean(g.Mul(product, Scale), axes, keepdims=1)
+        factor = g.Mul(g.Mul(along, rstd), g.Mul(rstd, rstd))
+        shift = g.Mul(g.ReduceMean(dnorm, axes, keepdims=1), rstd)
+        moved = g.Sub(g.Mul(dnorm, rstd), g.Mul(centred, factor))
+        parts.append(typed(g.Sub(moved, shift), X))
     if dMean is not None:
         parts.append(g.Div(g.cast(dMean, X.dtype), count(g, X, rstd, axes)))
     if dInvStdDev is not None:
-        slope = g.Neg(
-            g.Div(g.Mul(rstd, rstd), count(g, X, rstd, axes))
-        )  # d rstd / d X = slope norm
-        parts.append(typed(g.Mul(norm, g.Mul(slope, g.cast(dInvStdDev, X.dtype))), X))
+        # d rstd / d X = -rstd^3 (X - mean) / n
+        cube = g.Mul(rstd, g.Mul(rstd, rstd))
+        slope = g.Neg(g.Div(cube, count(g, X, rstd, axes)))
+        parts.append(typed(g.Mul(centred, g.Mul(slope, g.cast(dInvStdDev, X.dtype))), X))
     dX = total(g, *parts)
     return {"X": None if dX is None else g.expand_like(dX, X), "Scale": dScale, "B": dY}
 

@@ -7,7 +7,7 @@ should hold. docs/performance.md has the times.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,6 +18,13 @@ from graphopt.ir.program import Program
 from graphopt.ir.variable import Variable
 from graphopt.passes.change import Change
 from graphopt.passes.dead import drop_dead
+from graphopt.passes.fuse_products import (
+    bias_apart,
+    product_by_flags,
+    product_of_turned,
+    product_with_matrix,
+    turned_before,
+)
 from graphopt.passes.rules import Becomes, first, ints, result_of, scalar
 from graphopt.passes.simplify import Sweep
 
@@ -46,15 +53,22 @@ class Fuse(Change):
 
     def change(self, program: Program) -> None:
         """Take the forms, in one walk."""
-        Walk(program, self.keep).run()
-        drop_dead(program, self.keep)
+        for forms in (FORMS, LAST):
+            Walk(program, self.keep, forms).run()
+            drop_dead(program, self.keep)
 
 
 class Walk(Sweep):
     """A sweep with rules of its own."""
 
+    def __init__(
+        self, program: Program, keep: Collection[str], forms: Mapping[str, Sequence[Form]]
+    ) -> None:
+        super().__init__(program, keep)
+        self.forms = forms
+
     def _apply(self, op: Operator) -> Becomes | None:
-        for form in FORMS.get(op.type, ()):
+        for form in self.forms.get(op.type, ()):
             self.made = []
             found = form(self, op)
             if found is not None:
@@ -84,13 +98,63 @@ def sum_of_rows(s: Walk, op: Operator) -> Becomes | None:
     if not 0 < rows <= MOST_ROWS or not math.prod(rest):
         return None
     flat = len(rest) == 1 and not op.attrs["keepdims"]
+    x, weights = _weighted_rows(s, op, x, len(axes)) or (
+        x, s.program.constant(np.ones(rows, x.dtype)))  # fmt: skip
     matrix = x if x.ndim == 2 else s.emit(op, "Reshape", x, s.number(rows, math.prod(rest)))
-    ones = s.program.constant(np.ones(rows, x.dtype))
     if flat:
-        return Becomes("MatMul", (ones, matrix))
-    total = s.emit(op, "MatMul", ones, matrix)
+        return Becomes("MatMul", (weights, matrix))
+    total = s.emit(op, "MatMul", weights, matrix)
     kept = (*[1] * len(axes), *rest) if op.attrs["keepdims"] else rest
     return Becomes("Reshape", (total, s.number(*kept)))
+
+
+def _weighted_rows(
+    s: Walk, op: Operator, x: Variable, lead: int
+) -> tuple[Variable, Variable] | None:
+    """X and w [n], if x is X times a number w for each of its rows."""
+    product = s.maker(x, "Mul")
+    if product is None or not s.once(x):
+        return None
+    for wide, weights in (product.inputs, product.inputs[::-1]):
+        if wide is None or weights is None or wide.tensor_type != x.tensor_type:
+            continue
+        if weights.shape != (*x.shape[:lead], *[1] * (x.ndim - lead)):
+            continue
+        if s.still(product, wide) and s.still(product, weights):
+            return wide, s.emit(op, "Reshape", weights, s.number(math.prod(x.shape[:lead])))
+    return None
+
+
+def mean_of_product(s: Walk, op: Operator) -> Becomes | None:
+    """ReduceMean(X v) along rows = X (v / n), a product with a column: X v is not written."""
+    x, axes = first(op), ints(op.maybe("axes"))
+    product = s.maker(x, "Mul")
+    if product is None or not axes or not op.attrs["keepdims"] or not s.once(x):
+        return None
+    if not x.tensor_type.is_static or x.dtype not in FLOATS or [a % x.ndim for a in axes] != [
+        x.ndim - 1]:  # fmt: skip
+        return None
+    for wide, v in (product.inputs, product.inputs[::-1]):
+        if wide is None or v is None or v.shape != x.shape[-1:] or wide.shape != x.shape:
+            continue
+        if not x.shape[-1] or not s.still(product, wide) or not s.still(product, v):
+            continue
+        share = s.program.constant(np.array(1 / x.shape[-1], x.dtype))
+        column = s.emit(op, "Reshape", s.emit(op, "Mul", v, share), s.number(-1, 1))
+        return Becomes("MatMul", (wide, column))
+    return None
+
+
+def half_of_erf(s: Walk, op: Operator) -> Becomes | None:
+    """Add(Mul(Erf(X), 0.5), 0.5) = HardSigmoid of the same slope: it lies in 0 .. 1. One pass."""
+    for x, half in (op.inputs, op.inputs[::-1]):
+        scaled = s.maker(x, "Mul")
+        if scaled is None or x is None or scalar(half) != 0.5 or not s.once(x):
+            continue
+        for y, factor in (scaled.inputs, scaled.inputs[::-1]):
+            if s.maker(y, "Erf") and scalar(factor) == 0.5 and x.dtype == FLOATS[0]:
+                return Becomes("HardSigmoid", (y,), {"alpha": 0.5, "beta": 0.5})
+    return None
 
 
 def sum_by_twos(s: Walk, op: Operator) -> Becomes | None:
@@ -186,40 +250,21 @@ def _at_labels(s: Walk, op: Operator, log_prob: Variable) -> Variable:
     return s.emit(op, "Where", ignored, constant(np.array(0, loss.dtype)), loss)
 
 
-def product_of_turned(s: Walk, op: Operator) -> Becomes | None:
-    """A' B with rows and columns exchanged and moved = B' A moved: what moves then are whole rows.
-
-    The gradient of transposed keys. Transposes that only exchange rows and columns cost nothing
-    before a product: onnxruntime's optimizer takes them into it.
-    """
-    inner, perm = s.maker(first(op), "MatMul"), op.attrs.get("perm")
-    if inner is None or not perm or not s.once(first(op)):
-        return None
-    left, right = inner.operands()
-    turned, rank = s.maker(left, "Transpose"), len(perm)
-    if turned is None or rank < 3 or right.tensor_type.rank != rank:
-        return None
-    swap = [*range(rank - 2), rank - 1, rank - 2]
-    after = [swap[axis] for axis in perm]
-    if turned.attrs.get("perm") != swap or after[-1] != rank - 1:
-        return None
-    if not (s.still(turned, first(turned)) and s.still(inner, right)):
-        return None
-    operands = s.emit(op, "Transpose", right, perm=swap), first(turned)
-    if after == [*range(rank)]:
-        return Becomes("MatMul", operands)
-    return Becomes("Transpose", (s.emit(op, "MatMul", *operands),), {"perm": after})
-
-
 def _size(x: Variable) -> int:
     """The number of elements; 0 where it is not known."""
     return math.prod(x.shape) if x.tensor_type.is_static else 0
 
 
 FORMS: Mapping[str, Sequence[Form]] = {
-    "Add": [parts_side_by_side],
+    "Add": [parts_side_by_side, half_of_erf],
+    "ReduceMean": [mean_of_product],
     "ReduceSum": [sum_of_rows],
     "SoftmaxCrossEntropyLoss": [cross_entropy_of_rows],
     "Sum": [parts_side_by_side, sum_by_twos],
     "Transpose": [product_of_turned],
+}
+# Forms that others would not see through.
+LAST: Mapping[str, Sequence[Form]] = {
+    "Gemm": [bias_apart, turned_before],
+    "MatMul": [product_by_flags, product_with_matrix],
 }

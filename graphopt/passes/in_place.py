@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from graphopt.ir import clone
 from graphopt.ir.block import Block
 from graphopt.ir.operator import Operator
@@ -17,6 +19,7 @@ from graphopt.passes.last_reads import Target, targets
 
 LARGE = 2**16  # bytes from which a second buffer costs more than an op that orders
 RATES = ("lr", "rate")  # operands of updates, [], that can be made to wait
+SUM = "ASGDSum"
 FEW = 2  # reads that an update may be made to wait for
 
 
@@ -58,7 +61,7 @@ class InPlace(Pass):
       reshape_0 : f32[] = Reshape(slice_0, [])
       where_0 : f32[] = Where(true, lr, reshape_0)
       w <- SGD(w, dw, where_0)
-    >>> overwritten(p, {}, 0), overwritten(ordered, {}, 0)
+    >>> overwritten(p, {}, 0).names, overwritten(ordered, {}, 0).names
     (frozenset(), frozenset({'w'}))
     """
 
@@ -67,21 +70,44 @@ class InPlace(Pass):
 
     def rewrite(self, program: Program) -> Program:
         """The Program whose updates wait."""
-        wanted = {t.variable.name for t in targets(program, self.rows, self.least) if t.sound}
+        pairs = self.rows.items()
+        wanted = {t.variable.name for t in targets(program, pairs, self.least) if t.sound}
         if not wanted:
             return program
         new = clone.copy(program)
         block = new.global_block()
         _read_rows_first(block, {n: self.rows[n] for n in wanted if n in self.rows})
-        for target in targets(new, self.rows, self.least):
+        for target in targets(new, pairs, self.least):
             if target.sound and target.late:
                 _wait(block, target)
         return new
 
 
-def overwritten(program: Program, rows: Mapping[str, str], least: int = LARGE) -> frozenset[str]:
-    """The states, and the rows read, that a step may write over: see ``InPlace``."""
-    return frozenset(t.variable.name for t in targets(program, rows, least) if t.is_free)
+@dataclass(frozen=True)
+class Overwritten:
+    """What a step writes over.
+
+    ``names``: states, and the rows that are read. ``rests``: of each variable that is computed in
+    the place of a state, before this gets its next value, the name, and that of the state.
+    """
+
+    names: frozenset[str] = frozenset()
+    rests: Mapping[str, str] = field(default_factory=dict)
+
+
+def overwritten(program: Program, rows: Mapping[str, str], least: int = LARGE) -> Overwritten:
+    """What a step may write over: see ``InPlace``."""
+    rests = {}
+    for op in program.global_block().ops:
+        if op.type == SUM and op.outputs[1] is not None and not op.operand("d").persistable:
+            rests[op.operand("d").name] = op.outputs[1].name
+    pairs = [*rows.items(), *rests.items(), *((d, rest) for rest, d in rests.items())]
+    found = targets(program, pairs, least)
+    free = {(t.variable.name, t.result.name) for t in found if t.is_free}
+    return Overwritten(
+        frozenset(old for old, new in free if old == new or rows.get(old) == new),
+        {rest: d for rest, d in rests.items() if {(d, d), (d, rest), (rest, d)} <= free},
+    )
 
 
 def _read_rows_first(block: Block, rows: Mapping[str, str]) -> None:
@@ -90,21 +116,54 @@ def _read_rows_first(block: Block, rows: Mapping[str, str]) -> None:
     chosen = {rows[name]: updates[name] for name in rows if name in updates}
     ops, block.ops = block.ops, []
     ready: dict[int, Variable] = {}
+    late = _Late(block)
     for op in ops:
         update = chosen.get(op.outputs[0].name) if op.outputs[0] is not None else None
         if update is not None and op.type == "Gemm" and len(op.inputs) == 2:
-            ready[id(update)] = _less_row(block, op, update)
+            ready[id(update)] = _less_row(late, op, update)
         elif id(op) in ready:
             _add_gradient(block, op, ready[id(op)])
             continue
         block.ops.append(op)
 
 
-def _less_row(block: Block, product: Operator, update: Operator) -> Variable:
+class _Late:
+    """Variables that wait: nothing may be changed before the loss is known to be in order.
+
+    What waits is the shape that a variable is given, which is its own: this moves nothing.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        self._first: Variable | None = None
+        self._shapes: dict[tuple[int, ...], Variable] = {}
+
+    def view(self, g: Tape, v: Variable, awaited: Variable) -> Variable:
+        """The variable, as soon as the first of all that were ever awaited is made."""
+        if self._first is None:
+            self._first = g.cast(_element(g, awaited), np.dtype("i8"))
+        if v.shape not in self._shapes:
+            shape = np.array(v.shape, np.int64)
+            self._shapes[v.shape] = g.Where(True, shape, self._first)
+        view: Variable = g.Reshape(v, self._shapes[v.shape])
+        view.tensor_type = v.tensor_type
+        return view
+
+
+def _element(g: Tape, v: Variable) -> Variable:
+    """The first element: []."""
+    rank = len(v.shape)
+    first = g.Slice(v, [0] * rank, [1] * rank) if rank else v
+    element: Variable = g.Reshape(first, np.zeros(0, np.int64))
+    return element
+
+
+def _less_row(late: _Late, product: Operator, update: Operator) -> Variable:
     """d - row, for which the product is made to wait: times 0 its third operand is not read."""
     with at(update.where):
-        g = Tape(block, role=update.role, made_by="in_place")
-        rest: Variable = g.Sub(update.operand("d"), update.operand("row"))
+        g = Tape(late.block, role=update.role, made_by="in_place")
+        row = late.view(g, update.operand("row"), product.operand("B"))
+        rest: Variable = g.Sub(update.operand("d"), row)
     product.inputs = [*product.inputs, rest]
     product.attrs["beta"] = 0.0
     return rest
@@ -114,7 +173,7 @@ def _add_gradient(block: Block, update: Operator, rest: Variable) -> None:
     w, dw, _, _, rate = update.inputs
     g = Tape(block, role=update.role, made_by=update.made_by)
     with at(update.where):
-        g.emit("ASGDSum", w, dw, rest, rate, into=update.outputs)
+        g.emit(SUM, w, dw, rest, rate, into=update.outputs)
 
 
 def _wait(block: Block, target: Target) -> None:
@@ -133,9 +192,7 @@ def _wait(block: Block, target: Target) -> None:
     g = Tape(block, role=update.role, made_by="in_place")
     with at(update.where):
         for v in awaited:
-            rank = len(v.shape)
-            first = g.Slice(v, [0] * rank, [1] * rank) if rank else v
-            found = g.Where(True, found, g.Reshape(first, []))
+            found = g.Where(True, found, _element(g, v))
     update.inputs[rate] = found
     block.ops += ops
 

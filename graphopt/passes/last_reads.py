@@ -7,7 +7,7 @@ that fails must not have changed anything.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -32,13 +32,14 @@ DEEP = 16  # ops through which two positions are followed to see that they are e
 
 @dataclass(frozen=True)
 class Target:
-    """What an op may write over: a state that it assigns, or a row that its result replaces.
+    """A variable whose place ``result`` may take: a state, or what it is computed from at once.
 
     ``late`` are the reads that the result does not wait for. ``sound`` says whether, once it does,
     nothing else stands in the way.
     """
 
     variable: Variable
+    result: Variable
     writer: Operator
     depends: frozenset[int]  # the positions of the operands that the result depends on
     late: tuple[Operator, ...]
@@ -50,59 +51,63 @@ class Target:
         return self.sound and not self.late
 
 
-def targets(program: Program, rows: Mapping[str, str], least: int) -> list[Target]:
-    """What may be written over, of ``least`` bytes or more. ``rows``: new ones by the old."""
-    return _Search(program, rows, least).found
+def targets(program: Program, pairs: Collection[tuple[str, str]], least: int) -> list[Target]:
+    """The states, of ``least`` bytes or more, and of what else is to take the place of what."""
+    return _Search(program, pairs, least).found
 
 
 class _Search:
-    def __init__(self, program: Program, rows: Mapping[str, str], least: int) -> None:
+    def __init__(self, program: Program, pairs: Collection[tuple[str, str]], least: int) -> None:
         self.ops = program.global_block().ops
         self.makers = {id(v): op for op in self.ops for v in op.writes() if not v.persistable}
         self._bodies: dict[Hashable, list[_Result]] = {}
-        wanted = self._wanted(rows, least)
-        self.readers = self._readers({id(v): at for v, _, at in wanted})
+        wanted = self._wanted(pairs, least)
+        self.readers = self._readers([(v, at) for v, _, _, at in wanted])
         self.risks: dict[Hashable, int] = {}  # bits of the ops that refuse the same operands
         self.bits = self._bits() if wanted else {}
-        behind = self._behind([op for _, op, _ in wanted]) if wanted else {}
+        behind = self._behind([op for _, _, op, _ in wanted]) if wanted else {}
         self.found = [
-            self._target(v, op, behind[id(op), self._index(v, op)]) for v, op, _ in wanted
+            self._target(v, result, op, readers, behind[id(op), _index(result, op)])
+            for (v, result, op, _), readers in zip(wanted, self.readers, strict=True)
         ]
 
-    def _wanted(self, rows: Mapping[str, str], least: int) -> list[tuple[Variable, Operator, int]]:
-        """Each variable that may be written over, the op that would, and where this is."""
+    def _wanted(
+        self, pairs: Collection[tuple[str, str]], least: int
+    ) -> list[tuple[Variable, Variable, Operator, int]]:
+        """Each variable, what may take its place, the op that makes this, and where it is."""
         places: dict[int, list[int]] = {}
-        names: dict[str, Variable] = {}
         for k, op in enumerate(self.ops):
-            names |= {v.name: v for v in op.operands() if v.name in rows}
             for v in op.writes():
                 places.setdefault(id(v), []).append(k)
-        pairs = [(v, v) for op in self.ops for v in op.writes() if v.persistable]
-        results = {v.name: v for op in self.ops for v in op.writes()}
-        pairs += [(v, results[rows[name]]) for name, v in names.items() if rows[name] in results]
+        known = {v.name: v for op in self.ops for v in (*op.operands(), *op.writes())}
+        wanted = [(v, v) for op in self.ops for v in op.writes() if v.persistable]
+        wanted += [(known[old], known[new]) for old, new in pairs if {old, new} <= known.keys()]
         found = []
-        for v, result in pairs:
-            at = places[id(result)]
+        for v, result in wanted:
+            at = places.get(id(result), [])
             if len(at) == 1 and _bytes(v.tensor_type) >= least:
-                found.append((v, self.ops[at[0]], at[0]))
-        return sorted(found, key=lambda item: item[2])
-
-    def _readers(self, ends: Mapping[int, int]) -> dict[int, list[Operator]]:
-        """The ops before the end that read a variable, or what may be the same memory."""
-        source: dict[int, int] = {key: key for key in ends}
-        found: dict[int, list[Operator]] = {key: [] for key in ends}
-        for k, op in enumerate(self.ops):
-            for key in {source[id(v)] for v in op.reads() if id(v) in source}:
-                if k <= ends[key]:
-                    found[key].append(op)
-                    if op.type in VIEWS:
-                        source |= {id(v): key for v in op.writes() if not v.persistable}
+                found.append((v, result, self.ops[at[0]], at[0]))
         return found
+
+    def _readers(self, ends: Sequence[tuple[Variable, int]]) -> list[list[Operator]]:
+        """For each, the ops up to the end that read a variable, or what may be the same memory."""
+        source: dict[int, set[int]] = {}
+        for v, _ in ends:
+            source.setdefault(id(v), set()).add(id(v))
+        readers: dict[int, list[tuple[int, Operator]]] = {key: [] for key in source}
+        for k, op in enumerate(self.ops):
+            keys = set[int]().union(*(source.get(id(v), ()) for v in op.reads()))
+            for key in keys:
+                readers[key].append((k, op))
+            if keys and op.type in VIEWS:
+                for v in op.writes():
+                    source.setdefault(id(v), set()).update(keys)
+        return [[op for k, op in readers[id(v)] if k <= end] for v, end in ends]
 
     def _bits(self) -> dict[int, int]:
         """A bit for each op that must be behind a write."""
         bits: dict[int, int] = {}
-        tracked = {id(op) for ops in self.readers.values() for op in ops}
+        tracked = {id(op) for ops in self.readers for op in ops}
         for op in self.ops:
             risk = self._risk(op)
             if risk is not None or id(op) in tracked:
@@ -126,18 +131,19 @@ class _Search:
                 done[id(v)] = mask
         return found
 
-    def _index(self, v: Variable, op: Operator) -> int:
-        """Which result of the op takes a variable's place."""
-        return next((k for k, own in enumerate(op.outputs) if own is v), 0)
-
-    def _target(self, v: Variable, op: Operator, behind: int) -> Target:
-        result = self._results(op)[self._index(v, op)]
+    def _target(
+        self,
+        v: Variable,
+        result: Variable,
+        op: Operator,
+        readers: Sequence[Operator],
+        behind: int,
+    ) -> Target:
+        found = self._results(op)[_index(result, op)]
         own = {k for k, operand in enumerate(op.inputs) if operand is v}
-        late = tuple(
-            r for r in self.readers[id(v)] if r is not op and not behind & self.bits[id(r)]
-        )
+        late = tuple(r for r in readers if r is not op and not behind & self.bits[id(r)])
         certain = all(behind & bits for bits in self.risks.values())
-        return Target(v, op, result.depends, late, certain and not own & result.held)
+        return Target(v, result, op, found.depends, late, certain and not own & found.held)
 
     def _results(self, op: Operator) -> list[_Result]:
         if op.type in COMPOSITES:
@@ -185,6 +191,10 @@ class _Search:
             return self._structure(next(maker.operands()), depth - 1)
         operands = tuple(self._structure(o, depth - 1) for o in maker.operands())
         return maker.type, repr(maker.attrs), operands
+
+
+def _index(v: Variable, op: Operator) -> int:
+    return next(k for k, own in enumerate(op.outputs) if own is v)
 
 
 @dataclass(frozen=True)

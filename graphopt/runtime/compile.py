@@ -49,10 +49,13 @@ class CompiledProgram:
         self.place = place
         lowered = plan.lower(place.device)
         self.fetched = lowered.fetched[: len(plan.fetch)]
-        self.new_rows = lowered.fetched[len(plan.fetch) :]
+        behind = len(plan.fetch) + len(plan.new_rows)
+        self.new_rows = lowered.fetched[len(plan.fetch) : behind]
+        self.rests = dict(zip(lowered.fetched[behind:], plan.over.rests.values(), strict=True))
         self.tables = Tables(plan.tables, plan.program, plan.storages, place)
         self.state_of = {output: name for name, output in lowered.next_state.items()}
-        outputs = (o.name for o in lowered.bare.graph.output if o.name not in self.new_rows)
+        others = {*self.new_rows, *self.rests}
+        outputs = (o.name for o in lowered.bare.graph.output if o.name not in others)
         self.outputs = {name: position for position, name in enumerate(outputs)}
         self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
         moved = {name for t in plan.tables for name in (t.row, t.seen)}
@@ -123,8 +126,8 @@ class CompiledProgram:
         for name, tensor_type in self.plan.zeros.items():
             scope.spares.pop(name, None)
             scope.values[name] = rows_of(tensor_type, self.plan.storages[name], self.place)
-        if self.plan.in_place and not self.over and self.session.takes_buffers:
-            self.over = self.plan.in_place
+        if self.plan.over.names and not self.over and self.session.takes_buffers:
+            self.over = self.plan.over.names
             self._layouts.clear()
 
     def _check_room(self) -> None:
@@ -241,6 +244,8 @@ class _Layout:
         taken = {id(value) for value in scope.values.values()}
         for output in compiled.outputs:
             self._bind_output(output, compiled, scope, taken)
+        for output, name in compiled.rests.items():
+            self.binding.output(output, self.after.get(name))
 
     def _bind_output(
         self, output: str, compiled: CompiledProgram, scope: Scope, taken: set[int]

@@ -19,7 +19,7 @@ from graphopt.passes.base import DUMP, Pass, Pipeline
 from graphopt.passes.decompose import Decompose
 from graphopt.passes.group_updates import GroupUpdates
 from graphopt.passes.history import History, Table, apart, find_tables, zero_tables
-from graphopt.passes.in_place import InPlace, overwritten
+from graphopt.passes.in_place import InPlace, Overwritten, overwritten
 from graphopt.passes.inline import Inline
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
 from graphopt.passes.repeat import ROWS, STEPS, Repeat
@@ -136,9 +136,10 @@ class StepPlan(Plan):
         chosen = [p for p in passes if type(p).__name__ not in left_out()]
         self._settle(Pipeline("rows", *chosen).run(program), self.kept)
         ordered = any(isinstance(p, InPlace) for p in chosen)
-        self.in_place = overwritten(self.program, rows) if ordered else frozenset()
+        self.over = overwritten(self.program, rows) if ordered else Overwritten()
         variables = self.program.global_block().vars
         self.new_rows = [variables[table.new_row] for table in self.tables]
+        self.rests = [variables[name] for name in self.over.rests]
 
     def _order(self, rows: Mapping[str, str]) -> Sequence[Pass]:
         """What lets large states be written over where they lie; no device but the CPU is tried."""
@@ -179,8 +180,11 @@ class StepPlan(Plan):
         return self.updates != "none"
 
     def lower(self, device: str = "cpu") -> Lowered:
-        """The ONNX model, as it runs on a device; behind the fetches, the new rows of tables."""
-        fetch = [*self.fetch, *self.new_rows]
+        """The ONNX model, as it runs on a device.
+
+        Behind the fetches are the new rows of tables, and what takes a state's place meanwhile.
+        """
+        fetch = [*self.fetch, *self.new_rows, *self.rests]
         return lower(self.program, self.inputs, fetch, self.state, device=device)
 
 

@@ -228,8 +228,9 @@ class Session:
             model.SerializeToString(),
             options,
             providers=_providers(place),
-            # It removes a Dropout whose mask nobody reads, even one that is training.
-            disabled_optimizers=["EliminateDropout"],
+            # The one removes a Dropout whose mask nobody reads, even one that is training; the
+            # other takes back the transposes that are written because they are quicker.
+            disabled_optimizers=["EliminateDropout", "GemmTransposeFusion"],
         )
         self._unbound = any(map(_is_unbound, (*model.graph.input, *model.graph.output)))
         self.takes_buffers = not self._unbound
