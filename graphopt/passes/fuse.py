@@ -20,9 +20,9 @@ from graphopt.passes.change import Change
 from graphopt.passes.dead import drop_dead
 from graphopt.passes.fuse_products import (
     bias_apart,
-    product_by_flags,
     product_of_turned,
     product_with_matrix,
+    turned_apart,
     turned_before,
 )
 from graphopt.passes.rules import Becomes, first, ints, result_of, scalar
@@ -266,5 +266,5 @@ FORMS: Mapping[str, Sequence[Form]] = {
 # Forms that others would not see through.
 LAST: Mapping[str, Sequence[Form]] = {
     "Gemm": [bias_apart, turned_before],
-    "MatMul": [product_by_flags, product_with_matrix],
+    "MatMul": [turned_apart, product_with_matrix],
 }

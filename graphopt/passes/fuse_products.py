@@ -9,13 +9,13 @@ import numpy as np
 
 from graphopt.ir.operator import Operator
 from graphopt.ir.variable import Variable
-from graphopt.ops.fused import PRODUCT
 from graphopt.passes.rules import Becomes, first, result_of
 
 if TYPE_CHECKING:
     from graphopt.passes.fuse import Walk
 
 FLOAT = np.dtype("f4")
+SWAP = [0, 2, 1]
 MANY_ROWS, BROAD = 64, 512  # of the operands of a product whose left one is turned by itself
 WIDE = 2**17  # elements of a product from which the bias is better added behind it
 
@@ -44,20 +44,24 @@ def product_of_turned(s: Walk, op: Operator) -> Becomes | None:
     return Becomes("Transpose", (s.emit(op, "MatMul", *operands),), {"perm": after})
 
 
-def product_by_flags(s: Walk, op: Operator) -> Becomes | None:
-    """MatMul of batches, of which one is transposed = a product with a flag for it.
+def turned_apart(s: Walk, op: Operator) -> Becomes | None:
+    """A product of heads, of which one is transposed twice: views keep the two apart.
 
-    onnxruntime would merge the transpose with one before it: two copies of the same heads.
+    onnxruntime takes a transpose of rows and columns into its product, unless it has merged it with
+    the transpose before it: then heads are copied once as they are and once turned.
     """
-    a, b = op.operands()
-    if not _is_batch(a) or not _is_batch(b) or a.shape[:-2] != b.shape[:-2]:
+    operands = list(op.operands())
+    if not all(map(_is_batch, operands)) or operands[0].shape[:-2] != operands[1].shape[:-2]:
         return None
-    plain = [_unswapped(s, v) for v in (a, b)]
-    if all(v is None for v in plain):
+    plain = [_unswapped(s, v) for v in operands]
+    if not any(s.maker(v, "Transpose") for v in plain):
         return None
-    operands = tuple(v if p is None else p for v, p in zip((a, b), plain, strict=True))
-    flags = (int(p is not None) for p in plain)
-    return Becomes(PRODUCT, operands, dict(zip(("transA", "transB"), flags, strict=True)))
+    batch, flat = math.prod(operands[0].shape[:-2]), []
+    for v, before in zip(operands, plain, strict=True):
+        source = v if before is None else before
+        matrices = s.emit(op, "Reshape", source, s.number(batch, *source.shape[-2:]))
+        flat.append(matrices if before is None else s.emit(op, "Transpose", matrices, perm=SWAP))
+    return Becomes("Reshape", (s.emit(op, "MatMul", *flat), s.number(*result_of(op).shape)))
 
 
 def _is_batch(v: Variable) -> bool:

@@ -188,6 +188,8 @@ def _wait(block: Block, target: Target) -> None:
     if len(awaited) < len(target.late):
         return
     place = block.ops.index(update)
+    if any(op not in block.ops[:place] for op in target.late):
+        return
     ops, block.ops = block.ops[place:], block.ops[:place]
     g = Tape(block, role=update.role, made_by="in_place")
     with at(update.where):

@@ -62,19 +62,19 @@ class _Search:
         self.makers = {id(v): op for op in self.ops for v in op.writes() if not v.persistable}
         self._bodies: dict[Hashable, list[_Result]] = {}
         wanted = self._wanted(pairs, least)
-        self.readers = self._readers([(v, at) for v, _, _, at in wanted])
+        self.readers = self._readers([v for v, _, _ in wanted])
         self.risks: dict[Hashable, int] = {}  # bits of the ops that refuse the same operands
         self.bits = self._bits() if wanted else {}
-        behind = self._behind([op for _, _, op, _ in wanted]) if wanted else {}
+        behind = self._behind([op for _, _, op in wanted]) if wanted else {}
         self.found = [
             self._target(v, result, op, readers, behind[id(op), _index(result, op)])
-            for (v, result, op, _), readers in zip(wanted, self.readers, strict=True)
+            for (v, result, op), readers in zip(wanted, self.readers, strict=True)
         ]
 
     def _wanted(
         self, pairs: Collection[tuple[str, str]], least: int
-    ) -> list[tuple[Variable, Variable, Operator, int]]:
-        """Each variable, what may take its place, the op that makes this, and where it is."""
+    ) -> list[tuple[Variable, Variable, Operator]]:
+        """Each variable, what may take its place, and the op that makes this."""
         places: dict[int, list[int]] = {}
         for k, op in enumerate(self.ops):
             for v in op.writes():
@@ -86,23 +86,30 @@ class _Search:
         for v, result in wanted:
             at = places.get(id(result), [])
             if len(at) == 1 and _bytes(v.tensor_type) >= least:
-                found.append((v, result, self.ops[at[0]], at[0]))
+                found.append((v, result, self.ops[at[0]]))
         return found
 
-    def _readers(self, ends: Sequence[tuple[Variable, int]]) -> list[list[Operator]]:
-        """For each, the ops up to the end that read a variable, or what may be the same memory."""
+    def _readers(self, variables: Sequence[Variable]) -> list[list[Operator]]:
+        """For each, the ops that read it, or what may be the same memory, while it has its value.
+
+        A state has it up to the op that assigns it, which may read it too.
+        """
         source: dict[int, set[int]] = {}
-        for v, _ in ends:
+        for v in variables:
             source.setdefault(id(v), set()).add(id(v))
-        readers: dict[int, list[tuple[int, Operator]]] = {key: [] for key in source}
-        for k, op in enumerate(self.ops):
-            keys = set[int]().union(*(source.get(id(v), ()) for v in op.reads()))
+        readers: dict[int, list[Operator]] = {key: [] for key in source}
+        assigned: set[int] = set()
+        for op in self.ops:
+            old = [v for v in op.reads() if id(v) not in assigned]
+            keys = set[int]().union(*(source.get(id(v), ()) for v in old))
             for key in keys:
-                readers[key].append((k, op))
-            if keys and op.type in VIEWS:
-                for v in op.writes():
+                readers[key].append(op)
+            for v in op.writes():
+                if v.persistable:
+                    assigned.add(id(v))
+                elif keys and op.type in VIEWS:
                     source.setdefault(id(v), set()).update(keys)
-        return [[op for k, op in readers[id(v)] if k <= end] for v, end in ends]
+        return [readers[id(v)] for v in variables]
 
     def _bits(self) -> dict[int, int]:
         """A bit for each op that must be behind a write."""

@@ -110,10 +110,9 @@ class CompiledProgram:
         except failures() as error:
             self._layouts.clear()
             raise explained(error, self.ops, feeds, "running") from error
-        except (
-            KeyboardInterrupt
-        ):  # raised behind the call, which nothing interrupts: a step is done
-            self._commit(layout, moved, scope)
+        except KeyboardInterrupt:
+            if self.over:  # it is raised behind the run, which has written them all
+                self._commit(layout, moved, scope)
             raise
         fetch = layout.value if on_device else layout.array
         fetched = [fetch(name) for name in self.fetched]

@@ -132,11 +132,10 @@ class StepPlan(Plan):
     def _over_rows(self, program: Program, found: Sequence[Table]) -> None:
         self.whole, self.found, self.tables = program, list(found), list(found)
         rows = {table.row: table.new_row for table in found}
-        passes = [History(tuple(found)), GroupUpdates(), *self._order(rows)]
-        chosen = [p for p in passes if type(p).__name__ not in left_out()]
-        self._settle(Pipeline("rows", *chosen).run(program), self.kept)
-        ordered = any(isinstance(p, InPlace) for p in chosen)
-        self.over = overwritten(self.program, rows) if ordered else Overwritten()
+        program = _pipeline("rows", History(tuple(found)), GroupUpdates()).run(program)
+        order = _pipeline("order", *self._order(rows))
+        self._settle(order.run(program), self.kept)
+        self.over = overwritten(self.program, rows) if order.passes else Overwritten()
         variables = self.program.global_block().vars
         self.new_rows = [variables[table.new_row] for table in self.tables]
         self.rests = [variables[name] for name in self.over.rests]
@@ -276,6 +275,11 @@ def _roots(
     if request.updates != "none" and any(is_stream(op) for op in kept):
         roots += counter
     return COUNTER if counter else "", tuple(roots)
+
+
+def _pipeline(name: str, *passes: Pass) -> Pipeline:
+    without = left_out()
+    return Pipeline(name, *(p for p in passes if type(p).__name__ not in without))
 
 
 def left_out() -> frozenset[str]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -267,11 +267,15 @@ class Binding(Protocol):
 
 
 class _Bound:
-    """A binding in onnxruntime's own terms: no value is touched by Python."""
+    """A binding in onnxruntime's own terms: no value is touched by Python.
+
+    ``run`` is the C function itself. Python looks for an interrupt only behind it, so a
+    KeyboardInterrupt that it raises means that the run is complete.
+    """
 
     def __init__(self, session: Any, place: Place) -> None:  # noqa: ANN401 - untyped
-        self._binding = session.io_binding()
-        self._run, self._place = session.run_with_iobinding, place
+        self._binding, self._place = session.io_binding(), place
+        self.run = partial(session._sess.run_with_iobinding, self._binding._iobinding, None)
         self.input = self._binding.bind_ortvalue_input
         self._is_host = place.device == "cpu"
 
@@ -288,9 +292,6 @@ class _Bound:
             self._binding.bind_output(name, self._place.device, self._place.index)
         else:
             self._binding.bind_ortvalue_output(name, value)
-
-    def run(self) -> None:
-        self._run(self._binding)
 
     def outputs(self) -> list[Value]:
         return list(self._binding.get_outputs())

@@ -26,6 +26,8 @@ feed p : f32[2, 1, 4]
 feed q : f32[2, 2, 4]
 feed r : f32[2, 3, 5]
 feed u : f32[2, 4, 3]
+feed w4 : f32[4]
+feed w23 : f32[2, 3, 1]
 """
 LOSS = "SoftmaxCrossEntropyLoss(m, k"
 # form: (ops, what they become)
@@ -53,6 +55,22 @@ CASES = {
     "sum_of_rows in double precision": (
         "y : f64[3] = ReduceSum(d, [0], keepdims=0)",
         "y : f64[3] = MatMul(f64([1.0, 1.0, 1.0, 1.0, 1.0]), d)",
+    ),
+    "sum_of_rows that are weighted": (
+        "t : f32[2, 3, 4] = Mul(w23, x)\ny : f32[4] = ReduceSum(t, [0, 1], keepdims=0)",
+        "reshape_0 : f32[6] = Reshape(w23, [6])\n"
+        "reshape_1 : f32[6, 4] = Reshape(x, [6, 4])\n"
+        "y : f32[4] = MatMul(reshape_0, reshape_1)",
+    ),
+    "mean_of_product": (
+        "t : f32[2, 3, 4] = Mul(x, w4)\ny : f32[2, 3, 1] = ReduceMean(t, [-1])",
+        "mul_0 : f32[4] = Mul(w4, 0.25)\n"
+        "reshape_0 : f32[4, 1] = Reshape(mul_0, [-1, 1])\n"
+        "y : f32[2, 3, 1] = MatMul(x, reshape_0)",
+    ),
+    "half_of_erf": (
+        "e : f32[2, 3, 4] = Erf(x)\nh : f32[2, 3, 4] = Mul(0.5, e)\ny : f32[2, 3, 4] = Add(h, 0.5)",
+        "e : f32[2, 3, 4] = Erf(x)\ny : f32[2, 3, 4] = HardSigmoid(e, alpha=0.5)",
     ),
     "parts_side_by_side": (
         "a : f32[2, 3, 4] = Pad(p, [2, 0], _, [1])\n"
@@ -153,6 +171,19 @@ UNTOUCHED = {
     "a product that is read twice": (
         "t : f32[2, 4, 3] = Transpose(x, perm=[0, 2, 1])\na : f32[2, 4, 5] = MatMul(t, r)\n"
         "y : f32[2, 5, 4] = Transpose(a, perm=[0, 2, 1])\nz : f32[2, 4, 5] = Exp(a)"
+    ),
+    "weights of parts of rows": (
+        "t : f32[2, 3, 4] = Mul(x, p)\ny : f32[2, 1, 1] = ReduceMean(t, [1, 2])"
+    ),
+    "a mean of a product that is read twice": (
+        "t : f32[2, 3, 4] = Mul(x, w4)\ny : f32[2, 3, 1] = ReduceMean(t, [2])\n"
+        "z : f32[2, 3, 4] = Exp(t)"
+    ),
+    "a mean that drops its dim": (
+        "t : f32[2, 3, 4] = Mul(x, w4)\ny : f32[2, 3] = ReduceMean(t, [2], keepdims=0)"
+    ),
+    "another half": (
+        "a : f32[2, 3, 4] = Erf(x)\nh : f32[2, 3, 4] = Mul(0.5, a)\ny : f32[2, 3, 4] = Add(h, 0.25)"
     ),
     "weights": 'y : f32[5] = SoftmaxCrossEntropyLoss(m, k, wt, reduction="none")',
     "a mean over those that count": f"y : f32[] = {LOSS}, ignore_index=1)",

@@ -1,0 +1,195 @@
+"""Steps that write over their state: the same training, and nothing is lost where one fails."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import graphopt as go
+from graphopt import errors
+from graphopt.passes.in_place import InPlace, overwritten
+from graphopt.runtime import compile as compile_module
+from graphopt.runtime import plan as plan_module
+from graphopt.runtime.place import CPUPlace
+from graphopt.runtime.session import to_device
+from tests.passes.test_in_place import OPTIMIZERS
+
+
+@pytest.fixture(autouse=True)
+def of_any_size(monkeypatch):
+    """Write over states of any size."""
+    monkeypatch.setattr(plan_module, "InPlace", partial(InPlace, least=0))
+    monkeypatch.setattr(plan_module, "overwritten", partial(overwritten, least=0))
+
+
+class Words:
+    """A network of ids and its batches."""
+
+    def __init__(self, optimizer=None):
+        self.main, self.startup = go.static.Program(), go.static.Program()
+        self.startup.random_seed = 5
+        self.scope, self.exe = go.static.Scope(), go.static.Executor()
+        with go.static.program_guard(self.main, self.startup):
+            x, y = go.static.data("x", [None], "int64"), go.static.data("y", [None], "int64")
+            h = go.nn.functional.relu(go.nn.Linear(4, 5)(go.nn.Embedding(7, 4)(x)))
+            h = go.nn.functional.relu(go.nn.Linear(5, 6)(h))
+            self.loss = go.nn.functional.cross_entropy(go.nn.Linear(6, 3)(h), y)
+            (optimizer or OPTIMIZERS["ASGD"])().minimize(self.loss)
+        self.exe.run(self.startup, scope=self.scope)
+
+    def run(self, k, rows=6, **fed):
+        draw = np.random.default_rng(k)
+        feed = {"x": draw.integers(0, 7, rows), "y": draw.integers(0, 3, rows)} | fed
+        return self.exe.run(self.main, feed, [self.loss], scope=self.scope)[0]
+
+    def state(self):
+        names = [v.name for v in self.main.list_vars() if v.persistable]
+        return {name: self.scope.get(name) for name in names}
+
+
+def equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_same_training(name, monkeypatch):
+    over, apart = Words(OPTIMIZERS[name]), Words(OPTIMIZERS[name])
+    for k in range(7):
+        found = over.run(k)
+        monkeypatch.setenv("GRAPHOPT_WITHOUT", "InPlace")
+        np.testing.assert_array_equal(found, apart.run(k))
+        monkeypatch.delenv("GRAPHOPT_WITHOUT")
+        equal(over.state(), apart.state())
+
+
+def test_from_the_second_step_on_states_stay_where_they_are():
+    words = Words()
+    words.run(0)
+    words.run(1)
+    before = dict(words.scope.values)
+    words.run(2)
+    stayed = {n for n, value in words.scope.values.items() if value is before[n]}
+    assert {"linear_0.w_0", "linear_0.w_0_d_0", "embedding_0.w_0"} <= stayed
+    assert not stayed & words.scope.spares.keys()
+
+
+def test_batches_of_several_sizes(monkeypatch):
+    over, apart = Words(), Words()
+    sizes = [6, 3, 6, 3, 5, 6, 2, 9, 1, 4, 6, 3]
+    for k, rows in enumerate(sizes):
+        found = over.run(k, rows)
+        monkeypatch.setenv("GRAPHOPT_WITHOUT", "InPlace")
+        np.testing.assert_array_equal(found, apart.run(k, rows))
+        monkeypatch.delenv("GRAPHOPT_WITHOUT")
+    equal(over.state(), apart.state())
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 5])
+@pytest.mark.parametrize("wrong", [{"y": 3}, {"y": -1}, {"x": 7}, {"x": -1}])
+def test_a_step_that_fails_has_changed_nothing(steps, wrong):
+    words, other = Words(), Words()
+    for k in range(steps):
+        words.run(k)
+        other.run(k)
+    before = words.state()
+    [(name, value)] = wrong.items()
+    ids = np.zeros(6, np.int64)
+    ids[4] = value
+    with pytest.raises(errors.StepError):
+        words.run(0, **{name: ids})
+    equal(words.state(), before)
+    for k in range(3):
+        np.testing.assert_array_equal(words.run(k), other.run(k))
+    equal(words.state(), other.state())
+
+
+def test_an_interrupt_leaves_a_whole_step(monkeypatch):
+    words, other = Words(), Words()
+    for k in range(3):
+        words.run(k)
+        other.run(k)
+    found = compile_module.CompiledProgram._layout
+
+    def interrupted(self, scope):
+        layout = found(self, scope)
+        run = layout.run
+
+        def then_raise():
+            layout.run = run
+            run()
+            raise KeyboardInterrupt
+
+        layout.run = then_raise
+        return layout
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compile_module.CompiledProgram, "_layout", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            words.run(3)
+    other.run(3)
+    equal(words.state(), other.state())
+
+
+def test_values_that_were_read_do_not_change():
+    words = Words()
+    words.run(0)
+    held = words.state()["linear_0.w_0"]
+    tensor = np.array(words.scope.var("linear_0.w_0").get_tensor())
+    copy = np.array(held)
+    for k in range(3):
+        words.run(k)
+    np.testing.assert_array_equal(held, copy)
+    np.testing.assert_array_equal(tensor, copy)
+
+
+def test_what_a_user_sets_is_not_written_to():
+    words = Words()
+    mine = np.full((4, 5), 0.25, "f4")
+    words.scope.var("linear_0.w_0").get_tensor().set(mine)
+    for k in range(3):
+        words.run(k)
+    assert (mine == 0.25).all()
+
+
+def test_states_that_share_a_value_are_kept_apart():
+    words = Words()
+    words.run(0)
+    value = to_device(np.full((4, 5), 0.5, "f4"), CPUPlace())
+    words.scope.values |= {"linear_0.w_0": value, "mine": value}
+    words.run(1)
+    words.run(2)
+    assert np.all(np.array(words.scope.var("mine").get_tensor()) == 0.5)
+    assert np.any(words.state()["linear_0.w_0"] != 0.5)
+
+
+def test_the_startup_program_gives_the_first_values_again():
+    words = Words()
+    first = words.state()
+    for k in range(4):
+        words.run(k)
+    words.exe.run(words.startup, scope=words.scope)
+    equal(words.state(), first)
+
+
+def test_fetched_states_are_the_new_ones():
+    words = Words()
+    for k in range(4):
+        draw = np.random.default_rng(k)
+        feed = {"x": draw.integers(0, 7, 6), "y": draw.integers(0, 3, 6)}
+        [found] = words.exe.run(words.main, feed, ["linear_0.w_0"], scope=words.scope)
+        np.testing.assert_array_equal(found, words.scope.get("linear_0.w_0"))
+
+
+def test_many_steps_in_one_call_go_on_with_them():
+    over, other = Words(), Words()
+    draw = np.random.default_rng(3)
+    feed = {"x": draw.integers(0, 7, (8, 6)), "y": draw.integers(0, 3, (8, 6))}
+    for words in (over, other):
+        words.run(0)
+        words.run(1)
+    [found] = over.exe.run_steps(over.main, feed, [over.loss], scope=over.scope)
+    expected = [other.run(0, x=x, y=y) for x, y in zip(feed["x"], feed["y"], strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(over.run(5), other.run(5), rtol=1e-6)
