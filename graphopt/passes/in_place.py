@@ -16,10 +16,12 @@ from graphopt.ir.variable import Variable
 from graphopt.ir.where import at
 from graphopt.passes.base import Pass
 from graphopt.passes.last_reads import Target, targets
+from graphopt.passes.rules import first, result_of
+from graphopt.passes.step_in_blocks import moved
 
 LARGE = 2**16  # bytes from which a second buffer costs more than an op that orders
 RATES = ("lr", "rate")  # operands of updates, [], that can be made to wait
-SUM = "ASGDSum"
+SUM, MADE_BY = "ASGDSum", "in_place"
 FEW = 2  # reads that an update may be made to wait for
 
 
@@ -97,15 +99,17 @@ class Overwritten:
 
 def overwritten(program: Program, rows: Mapping[str, str], least: int = LARGE) -> Overwritten:
     """What a step may write over: see ``InPlace``."""
-    rests = {}
-    for op in program.global_block().ops:
-        if op.type == SUM and op.outputs[1] is not None and not op.operand("d").persistable:
-            rests[op.operand("d").name] = op.outputs[1].name
-    pairs = [*rows.items(), *rests.items(), *((d, rest) for rest, d in rests.items())]
+    rests = {
+        result_of(op).name: first(op).name
+        for op in program.global_block().ops
+        if op.type == "Sub" and op.made_by == MADE_BY
+    }
+    steps = {w: step for step, w in moved(program).items()}
+    pairs = [*rows.items(), *steps.items(), *rests.items(), *((d, r) for r, d in rests.items())]
     found = targets(program, pairs, least)
     free = {(t.variable.name, t.result.name) for t in found if t.is_free}
     return Overwritten(
-        frozenset(old for old, new in free if old == new or rows.get(old) == new),
+        frozenset(o for o, new in free if new in (o, rows.get(o), steps.get(o))),
         {rest: d for rest, d in rests.items() if {(d, d), (d, rest), (rest, d)} <= free},
     )
 
@@ -161,7 +165,7 @@ def _element(g: Tape, v: Variable) -> Variable:
 def _less_row(late: _Late, product: Operator, update: Operator) -> Variable:
     """d - row, for which the product is made to wait: times 0 its third operand is not read."""
     with at(update.where):
-        g = Tape(late.block, role=update.role, made_by="in_place")
+        g = Tape(late.block, role=update.role, made_by=MADE_BY)
         row = late.view(g, update.operand("row"), product.operand("B"))
         rest: Variable = g.Sub(update.operand("d"), row)
     product.inputs = [*product.inputs, rest]
@@ -191,7 +195,7 @@ def _wait(block: Block, target: Target) -> None:
     if any(op not in block.ops[:place] for op in target.late):
         return
     ops, block.ops = block.ops[place:], block.ops[:place]
-    g = Tape(block, role=update.role, made_by="in_place")
+    g = Tape(block, role=update.role, made_by=MADE_BY)
     with at(update.where):
         for v in awaited:
             found = g.Where(True, found, _element(g, v))

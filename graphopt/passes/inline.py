@@ -44,12 +44,12 @@ class Inline(Pass):
         block = new.global_block()
         ops, block.ops = block.ops, []
         for op in ops:
-            if op.type not in COMPOSITES or not _inline(block, op, COMPOSITES[op.type]):
+            if op.type not in COMPOSITES or not inline(block, op, COMPOSITES[op.type]):
                 block.ops.append(op)
         return new
 
 
-def _inline(block: Block, op: Operator, composite: Composite) -> bool:
+def inline(block: Block, op: Operator, composite: Composite) -> bool:
     """Record the body of an update; whether its results can be assigned where they are made."""
     g = Tape(block, role=op.role, made_by=op.made_by, scratch=True)
     inputs = [*op.inputs, *[None] * (len(composite.input_names) - len(op.inputs))]

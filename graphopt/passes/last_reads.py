@@ -16,6 +16,7 @@ from graphopt.ir.operator import Operator
 from graphopt.ir.program import Program
 from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Constant, Variable
+from graphopt.ops.blocked import DOMAIN
 from graphopt.ops.registry import COMPOSITES, composite_of
 
 VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
@@ -27,6 +28,7 @@ TOTAL = VIEWS | ELEMENTWISE - {"Div"} | {
     "Max", "Min", "Mod", "Neg", "Not", "Or", "Transpose", "Where",
 }  # fmt: skip
 INDEXED = {"Gather": 1, "GatherElements": 1, "ScatterElements": 1, "ScatterND": 1}
+ADDED = 3  # the operand of a blocked Conv that may be what it adds to
 DEEP = 16  # ops through which two positions are followed to see that they are equal
 
 
@@ -61,6 +63,7 @@ class _Search:
         self.ops = program.global_block().ops
         self.makers = {id(v): op for op in self.ops for v in op.writes() if not v.persistable}
         self._bodies: dict[Hashable, list[_Result]] = {}
+        self.memory: dict[int, set[int]] = {}  # whose memory a variable's may be
         wanted = self._wanted(pairs, least)
         self.readers = self._readers([v for v, _, _ in wanted])
         self.risks: dict[Hashable, int] = {}  # bits of the ops that refuse the same operands
@@ -94,21 +97,19 @@ class _Search:
 
         A state has it up to the op that assigns it, which may read it too.
         """
-        source: dict[int, set[int]] = {}
-        for v in variables:
-            source.setdefault(id(v), set()).add(id(v))
-        readers: dict[int, list[Operator]] = {key: [] for key in source}
+        self.memory = {id(v): {id(v)} for v in variables}
+        readers: dict[int, list[Operator]] = {key: [] for key in self.memory}
         assigned: set[int] = set()
         for op in self.ops:
             old = [v for v in op.reads() if id(v) not in assigned]
-            keys = set[int]().union(*(source.get(id(v), ()) for v in old))
+            keys = set[int]().union(*(self.memory.get(id(v), ()) for v in old))
             for key in keys:
                 readers[key].append(op)
             for v in op.writes():
                 if v.persistable:
                     assigned.add(id(v))
                 elif keys and op.type in VIEWS:
-                    source.setdefault(id(v), set()).update(keys)
+                    self.memory.setdefault(id(v), set()).update(keys)
         return [readers[id(v)] for v in variables]
 
     def _bits(self) -> dict[int, int]:
@@ -147,7 +148,7 @@ class _Search:
         behind: int,
     ) -> Target:
         found = self._results(op)[_index(result, op)]
-        own = {k for k, operand in enumerate(op.inputs) if operand is v}
+        own = {k for k, o in enumerate(op.inputs) if id(v) in self.memory.get(id(o), ())}
         late = tuple(r for r in readers if r is not op and not behind & self.bits[id(r)])
         certain = all(behind & bits for bits in self.risks.values())
         return Target(v, result, op, found.depends, late, certain and not own & found.held)
@@ -165,7 +166,10 @@ class _Search:
             k for k, v in enumerate(op.inputs)
             if v is not None and first is not None and v.tensor_type == first.tensor_type
         }  # fmt: skip
-        held = every - free if op.type in ELEMENTWISE else every
+        if op.type == f"{DOMAIN}::Conv":
+            held = every - {ADDED}
+        else:
+            held = every - free if op.type in ELEMENTWISE else every
         return [_Result(every, held) for _ in op.outputs]
 
     def _risk(self, op: Operator) -> Hashable | None:

@@ -26,6 +26,7 @@ from graphopt.runtime.session import (
     empty,
     failures,
     host_view,
+    reshaped,
     to_device,
     to_numpy,
 )
@@ -51,10 +52,11 @@ class CompiledProgram:
         self.fetched = lowered.fetched[: len(plan.fetch)]
         behind = len(plan.fetch) + len(plan.new_rows)
         self.new_rows = lowered.fetched[len(plan.fetch) : behind]
-        self.rests = dict(zip(lowered.fetched[behind:], plan.over.rests.values(), strict=True))
+        self.homes = dict(zip(lowered.fetched[behind:], plan.homes.values(), strict=True))
+        self.shapes = dict(zip(self.homes, (v.shape for v in plan.homeless), strict=True))
         self.tables = Tables(plan.tables, plan.program, plan.storages, place)
         self.state_of = {output: name for name, output in lowered.next_state.items()}
-        others = {*self.new_rows, *self.rests}
+        others = {*self.new_rows, *self.homes}
         outputs = (o.name for o in lowered.bare.graph.output if o.name not in others)
         self.outputs = {name: position for position, name in enumerate(outputs)}
         self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
@@ -126,7 +128,7 @@ class CompiledProgram:
             scope.spares.pop(name, None)
             scope.values[name] = rows_of(tensor_type, self.plan.storages[name], self.place)
         if self.plan.over.names and not self.over and self.session.takes_buffers:
-            self.over = self.plan.over.names
+            self.over = self.plan.over.names - {*self.plan.fed}
             self._layouts.clear()
 
     def _check_room(self) -> None:
@@ -228,7 +230,7 @@ class _Layout:
         self.place = compiled.place
         self.positions = compiled.outputs
         self.state_of = compiled.state_of
-        assigned = {*compiled.state_of.values()} - compiled.over
+        assigned = {*compiled.state_of.values(), *compiled.homes.values()} - compiled.over
         self.before = {n: v for n, v in zip(compiled.held, current, strict=True)
                        if v is not None and n in assigned}  # fmt: skip
         self.after: dict[str, Value] = {}
@@ -243,8 +245,11 @@ class _Layout:
         taken = {id(value) for value in scope.values.values()}
         for output in compiled.outputs:
             self._bind_output(output, compiled, scope, taken)
-        for output, name in compiled.rests.items():
-            self.binding.output(output, self.after.get(name))
+        for output, name in compiled.homes.items():
+            if name not in self.after:
+                self.after[name] = self._next(name, compiled, scope, taken)
+            value = self.after[name]
+            self.binding.output(output, reshaped(value, compiled.shapes[output]))
 
     def _bind_output(
         self, output: str, compiled: CompiledProgram, scope: Scope, taken: set[int]
@@ -252,8 +257,7 @@ class _Layout:
         value: Value | None = None
         if output in compiled.state_of:
             name = compiled.state_of[output]
-            is_over = name in compiled.over
-            value = scope.values[name] if is_over else compiled.target(name, scope, taken)
+            value = self._next(name, compiled, scope, taken)
             if value is not None:
                 self.after[name] = self.buffers[output] = value
         elif output in compiled.static:
@@ -265,6 +269,14 @@ class _Layout:
         if value is None:
             self.allocated.append(output)
         self.binding.output(output, value)
+
+    def _next(
+        self, name: str, compiled: CompiledProgram, scope: Scope, taken: set[int]
+    ) -> Value | None:
+        """What the next value of a state is to be written to."""
+        if name in compiled.over:
+            return scope.values[name]
+        return compiled.target(name, scope, taken)
 
     def feed(self, name: str, array: Any) -> None:  # noqa: ANN401 - an array, a list or None
         """Bind a fed array without copying it; what is bound already stays as it is."""

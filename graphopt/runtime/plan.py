@@ -24,6 +24,7 @@ from graphopt.passes.inline import Inline
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
 from graphopt.passes.repeat import ROWS, STEPS, Repeat
 from graphopt.passes.step import at_once
+from graphopt.passes.step_in_blocks import StepInBlocks, moved
 from graphopt.passes.streams import Streams, advances, is_stream
 from graphopt.runtime.layout import block_size
 from graphopt.runtime.place import Place
@@ -135,14 +136,19 @@ class StepPlan(Plan):
         program = _pipeline("rows", History(tuple(found)), GroupUpdates()).run(program)
         order = _pipeline("order", *self._order(rows))
         self._settle(order.run(program), self.kept)
-        self.over = overwritten(self.program, rows) if order.passes else Overwritten()
+        ordered = any(type(p).__name__ == "InPlace" for p in order.passes)
+        self.over = overwritten(self.program, rows) if ordered else Overwritten()
         variables = self.program.global_block().vars
         self.new_rows = [variables[table.new_row] for table in self.tables]
-        self.rests = [variables[name] for name in self.over.rests]
+        # States whose memory outputs of other names are written to, in turn or in another shape.
+        self.homes = {**self.over.rests, **moved(self.program)}
+        self.homeless = [variables[name] for name in self.homes]
 
     def _order(self, rows: Mapping[str, str]) -> Sequence[Pass]:
         """What lets large states be written over where they lie; no device but the CPU is tried."""
-        return [InPlace(rows)] if self.place.device == "cpu" else []
+        if self.place.device != "cpu":
+            return []
+        return [InPlace(rows), StepInBlocks(block_size(self.place), self.kept)]
 
     def laid_out(self) -> StepPlan:
         """The same plan for tables that are not factors, such as loaded ones."""
@@ -183,7 +189,7 @@ class StepPlan(Plan):
 
         Behind the fetches are the new rows of tables, and what takes a state's place meanwhile.
         """
-        fetch = [*self.fetch, *self.new_rows, *self.rests]
+        fetch = [*self.fetch, *self.new_rows, *self.homeless]
         return lower(self.program, self.inputs, fetch, self.state, device=device)
 
 

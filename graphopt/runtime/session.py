@@ -16,7 +16,7 @@ import onnx
 from graphopt.errors import DeviceError
 from graphopt.ir.types import BFLOAT16, NARROW, to_onnx_dtype
 from graphopt.onnxio.ort_order import written_early
-from graphopt.runtime.place import Place
+from graphopt.runtime.place import CPUPlace, Place
 
 Value: TypeAlias = Any  # an onnxruntime.OrtValue, a tensor on a device; or a HostValue
 LOG_FATAL = 4  # errors reach the caller as exceptions; the C++ log would only repeat them
@@ -173,6 +173,13 @@ def host_view(value: Value) -> np.ndarray | None:
     return view if shares else None
 
 
+def reshaped(value: Value, shape: Sequence[int]) -> Value:
+    """A value over the memory of another in host memory, which must outlive it."""
+    if value.shape() == list(shape):
+        return value
+    return to_device(value.numpy().reshape(shape), CPUPlace())
+
+
 class FetchedTensor:
     """A fetched value that stays on its device: what ``run(return_numpy=False)`` returns."""
 
@@ -269,20 +276,28 @@ class Binding(Protocol):
 class _Bound:
     """A binding in onnxruntime's own terms: no value is touched by Python.
 
+    It goes past the Python around onnxruntime's C functions, a quarter of the time of a small step.
     ``run`` is the C function itself. Python looks for an interrupt only behind it, so a
     KeyboardInterrupt that it raises means that the run is complete.
     """
 
     def __init__(self, session: Any, place: Place) -> None:  # noqa: ANN401 - untyped
         self._binding, self._place = session.io_binding(), place
-        self.run = partial(session._sess.run_with_iobinding, self._binding._iobinding, None)
-        self.input = self._binding.bind_ortvalue_input
+        self._c = self._binding._iobinding
+        self.run = partial(session._sess.run_with_iobinding, self._c, None)
         self._is_host = place.device == "cpu"
+        self._read: dict[str, Any] = {}  # what is bound stays in memory
+        self._written: dict[str, Value] = {}
+
+    def input(self, name: str, value: Value) -> None:
+        self._c.bind_ortvalue_input(name, value._ortvalue)
+        self._read[name] = value
 
     def feed(self, name: str, array: Any) -> bool:  # noqa: ANN401 - always an array here
         is_own = array.flags.c_contiguous and array.dtype.isbuiltin == 1 and self._is_host
         if is_own:
-            self._binding.bind_cpu_input(name, array)  # the shorter way to the same
+            self._c.bind_input(name, array)  # the shorter way to the same
+            self._read[name] = array
         else:
             self.input(name, to_device(array, self._place))
         return bool(is_own)
@@ -290,8 +305,10 @@ class _Bound:
     def output(self, name: str, value: Value | None) -> None:
         if value is None:
             self._binding.bind_output(name, self._place.device, self._place.index)
+            self._written.pop(name, None)
         else:
-            self._binding.bind_ortvalue_output(name, value)
+            self._c.bind_ortvalue_output(name, value._ortvalue)
+            self._written[name] = value
 
     def outputs(self) -> list[Value]:
         return list(self._binding.get_outputs())

@@ -71,6 +71,14 @@ CASES = {
     ),
     "broadcast state": (GRADIENT + "-- update\ns <- Add(w, s)\n", {"s"}, {"s"}),
     "moved while it is read": ("-- update\ns <- Softmax(s)\n", set(), set()),
+    "moved while a view is read": (
+        "v : f32[12] = Reshape(s, [12])\nu : f32[3, 4] = Reshape(v, [3, 4])\n"
+        "-- update\ns <- Softmax(u)\n", set(), set(),
+    ),
+    "a view that is read element by element": (
+        "v : f32[12] = Reshape(s, [12])\nu : f32[3, 4] = Reshape(v, [3, 4])\n"
+        "-- update\ns <- Mul(u, lr)\n", {"s"}, {"s"},
+    ),
 }  # fmt: skip
 
 

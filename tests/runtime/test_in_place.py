@@ -8,8 +8,10 @@ import pytest
 import graphopt as go
 from graphopt import errors
 from graphopt.passes.in_place import InPlace, overwritten
+from graphopt.passes.step_in_blocks import StepInBlocks
 from graphopt.runtime import compile as compile_module
 from graphopt.runtime import plan as plan_module
+from graphopt.runtime.layout import block_size
 from graphopt.runtime.place import CPUPlace
 from graphopt.runtime.session import to_device
 from tests.passes.test_in_place import OPTIMIZERS
@@ -193,3 +195,87 @@ def test_many_steps_in_one_call_go_on_with_them():
     expected = [other.run(0, x=x, y=y) for x, y in zip(feed["x"], feed["y"], strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_allclose(over.run(5), other.run(5), rtol=1e-6)
+
+
+class Wide:
+    """A network whose weights are whole blocks."""
+
+    def __init__(self, optimizer):
+        self.main, self.startup = go.static.Program(), go.static.Program()
+        self.startup.random_seed = 5
+        self.scope, self.exe = go.static.Scope(), go.static.Executor()
+        with go.static.program_guard(self.main, self.startup):
+            x, y = go.static.data("x", [None, 32]), go.static.data("y", [None], "int64")
+            h = go.nn.functional.relu(go.nn.Linear(32, 64)(x))
+            h = go.nn.functional.relu(go.nn.Linear(64, 32)(h))
+            self.loss = go.nn.functional.cross_entropy(go.nn.Linear(32, 4)(h), y)
+            OPTIMIZERS[optimizer]().minimize(self.loss)
+        self.exe.run(self.startup, scope=self.scope)
+
+    def run(self, k, fetch=()):
+        draw = np.random.default_rng(k)
+        feed = {"x": draw.normal(size=(8, 32)).astype("f4"), "y": draw.integers(0, 4, 8)}
+        return self.exe.run(self.main, feed, [self.loss, *fetch], scope=self.scope)
+
+    def state(self):
+        names = [v.name for v in self.main.list_vars() if v.persistable]
+        return {name: self.scope.get(name) for name in names}
+
+
+@pytest.fixture
+def in_blocks(monkeypatch):
+    """Take the step of parameters of any size in blocks."""
+    if not block_size(CPUPlace()):
+        pytest.skip("onnxruntime has no blocked kernels for this processor")
+    monkeypatch.setattr(plan_module, "StepInBlocks", partial(StepInBlocks, least=0))
+
+
+@pytest.mark.parametrize("without", ["", "InPlace"])
+@pytest.mark.parametrize("name", ["ASGD", "SGD", "Momentum", "Adam"])
+def test_steps_in_blocks(name, without, in_blocks, monkeypatch):
+    blocked, plain = Wide(name), Wide(name)
+    for k in range(6):
+        monkeypatch.setenv("GRAPHOPT_WITHOUT", without)
+        [found] = blocked.run(k)
+        monkeypatch.setenv("GRAPHOPT_WITHOUT", "StepInBlocks")
+        np.testing.assert_allclose(found, plain.run(k)[0], rtol=1e-6)
+    found, expected = blocked.state(), plain.state()
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_blocks_written_over_or_apart_are_the_same(in_blocks, monkeypatch):
+    over, apart = Wide("ASGD"), Wide("ASGD")
+    for k in range(6):
+        found = over.run(k)
+        monkeypatch.setenv("GRAPHOPT_WITHOUT", "InPlace")
+        np.testing.assert_array_equal(found, apart.run(k))
+        monkeypatch.delenv("GRAPHOPT_WITHOUT")
+    equal(over.state(), apart.state())
+
+
+def test_a_parameter_that_is_fetched_is_the_new_one(in_blocks):
+    wide = Wide("ASGD")
+    names = [v.name for v in wide.main.list_vars() if v.persistable and v.shape == (32, 64)]
+    for k in range(4):
+        found = wide.run(k, names[:1])[1]
+        np.testing.assert_array_equal(found, wide.scope.get(names[0]))
+        wide.run(k)
+
+
+def test_a_state_that_is_fed_is_read_from_the_feed_and_not_written_to(in_blocks, monkeypatch):
+    over, apart = Wide("ASGD"), Wide("ASGD")
+    [name] = [v.name for v in over.main.list_vars() if v.persistable and v.shape == (32, 64)
+              and "_" + "d_0" not in v.name]  # fmt: skip
+    draw = np.random.default_rng(0)
+    fed = draw.normal(size=(32, 64)).astype("f4")
+    copy = fed.copy()
+    feed = {"x": np.ones((8, 32), "f4"), "y": draw.integers(0, 4, 8), name: fed}
+    for _ in range(4):
+        found = over.exe.run(over.main, feed, [over.loss], scope=over.scope)
+        monkeypatch.setenv("GRAPHOPT_WITHOUT", "InPlace")
+        expected = apart.exe.run(apart.main, feed, [apart.loss], scope=apart.scope)
+        monkeypatch.delenv("GRAPHOPT_WITHOUT")
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(fed, copy)
+    equal(over.state(), apart.state())
