@@ -70,6 +70,7 @@ class CompiledProgram:
         self.held = tuple(dict.fromkeys([*self.reads, *lowered.next_state]))
         self.ops = lowered.ops
         self.over: frozenset[str] = frozenset()  # states and rows that runs write over
+        self._over_next = plan.over.names - {*plan.fed}  # the same, once a run has succeeded
         self._layouts: list[_Layout] = []
         self._rates: dict[str, tuple[float, Value]] = {}
         self._variants: dict[str, CompiledProgram] = {}
@@ -127,8 +128,8 @@ class CompiledProgram:
         for name, tensor_type in self.plan.zeros.items():
             scope.spares.pop(name, None)
             scope.values[name] = rows_of(tensor_type, self.plan.storages[name], self.place)
-        if self.plan.over.names and not self.over and self.session.takes_buffers:
-            self.over = self.plan.over.names - {*self.plan.fed}
+        if self._over_next and self.session.takes_buffers:
+            self.over, self._over_next = self._over_next, frozenset()
             self._layouts.clear()
 
     def _check_room(self) -> None:

@@ -60,9 +60,11 @@ class Tables:
 
     def rows(self, scope: Scope) -> list[Rows]:
         """The rows of each table, each at its position."""
-        found = [self._part(t, v, scope) if t.part else self._rows(v, scope) for t, v in self.all]
-        for (table, _), rows in zip(self.all, found, strict=True):
+        found = []
+        for table, v in self.all:
+            rows = self._part(table, v, scope) if table.part else self._rows(v, scope)
             rows.locate(scope.values[table.count])
+            found.append(rows)
         return found
 
     def _part(self, table: Table, v: Variable, scope: Scope) -> Rows:
