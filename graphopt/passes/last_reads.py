@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
-from graphopt.ir.operator import Operator
+from graphopt.ir.operator import Operator, Role
 from graphopt.ir.program import Program
 from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Constant, Variable
@@ -22,6 +22,9 @@ from graphopt.ops.registry import COMPOSITES, composite_of
 VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 # Kernels that read an element, and nothing else, before they write it.
 ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Sub"})
+# Ops whose kernel writes the result: onnxruntime may take others away (Identity, views), or write
+# what they would by the op before them, which may still be reading.
+WRITERS = ELEMENTWISE | {"Clip", "Gemm", "Max", "Where", f"{DOMAIN}::Conv"}
 # Ops that take any integers and truth values; others may refuse some, such as a position.
 TOTAL = VIEWS | ELEMENTWISE - {"Div"} | {
     "Abs", "And", "Cast", "Concat", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
@@ -151,6 +154,9 @@ class _Search:
         own = {k for k, o in enumerate(op.inputs) if id(v) in self.memory.get(id(o), ())}
         late = tuple(r for r in readers if r is not op and not behind & self.bits[id(r)])
         certain = all(behind & bits for bits in self.risks.values())
+        # A user's own assignment may be fused with what it assigns.
+        certain &= op.role is Role.UPDATE or not result.persistable
+        certain &= op.type in COMPOSITES or op.type in WRITERS
         return Target(v, result, op, found.depends, late, certain and not own & found.held)
 
     def _results(self, op: Operator) -> list[_Result]:
@@ -235,7 +241,7 @@ def _body_results(op: Operator, types: tuple[TensorType | None, ...]) -> list[_R
     found = []
     for result in results:
         writer = makers.get(id(result))
-        if writer is None:
+        if writer is None or ops[writer].type not in WRITERS:
             found.append(_Result(every, every))
             continue
         held = {

@@ -307,3 +307,15 @@ def test_random_control_flow(seed):
     runs = [Runner(p, fetch, made.feeds, "onnxruntime").step() for p in (fused, program)]
     for a, b in zip(*runs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_no_number_stays_none_in_half_of_erf():
+    ops = (
+        "e : f32[2, 3, 4] = Erf(x)\nh : f32[2, 3, 4] = Mul(0.5, e)\ny : f32[2, 3, 4] = Add(h, 0.5)"
+    )
+    fused = Fuse(keep=("y",)).run(parse(DECLARED + ops))
+    x = np.zeros((2, 3, 4), "f4")
+    x[1, 2] = np.nan
+    [found] = Runner(fused, ["y"], {"x": x}, "onnxruntime").step()
+    assert np.isnan(found[1, 2]).all()
+    assert (found[0] == 0.5).all()

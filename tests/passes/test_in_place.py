@@ -71,6 +71,10 @@ CASES = {
     ),
     "broadcast state": (GRADIENT + "-- update\ns <- Add(w, s)\n", {"s"}, {"s"}),
     "moved while it is read": ("-- update\ns <- Softmax(s)\n", set(), set()),
+    "moved, and then assigned": (
+        "m : f32[3, 4] = Softmax(s)\n-- update\ns <- Identity(m)\n", set(), set(),
+    ),
+    "assigned by the user": ("-- forward\ns <- Mul(s, lr)\n", set(), set()),
     "moved while a view is read": (
         "v : f32[12] = Reshape(s, [12])\nu : f32[3, 4] = Reshape(v, [3, 4])\n"
         "-- update\ns <- Softmax(u)\n", set(), set(),

@@ -66,7 +66,7 @@ def test_left_alone_where_it_is_not_asked_for(arguments):
 
 
 def test_a_step_waits_for_the_last_read():
-    ops = "dx : f32[5, 64] = Gemm(dy, w, transB=1)\n" + TAKEN["SGD"]
+    ops = "dx : f32[5, 64] = Gemm(dy, w, transB=1)\n-- update\n" + TAKEN["SGD"]
     program = parse(HEADER.replace("-- update\n", "") + ops)
     steps = StepInBlocks(block=16, least=0)
     assert "w" not in overwritten(steps.run(program), {}, 0).names

@@ -7,6 +7,7 @@ import pytest
 
 import graphopt as go
 from graphopt import errors
+from graphopt.ir.parse import parse
 from graphopt.passes.in_place import InPlace, overwritten
 from graphopt.passes.step_in_blocks import StepInBlocks
 from graphopt.runtime import compile as compile_module
@@ -14,6 +15,7 @@ from graphopt.runtime import plan as plan_module
 from graphopt.runtime.layout import block_size
 from graphopt.runtime.place import CPUPlace
 from graphopt.runtime.session import to_device
+from tests.passes.both_runtimes import Runner
 from tests.passes.test_in_place import OPTIMIZERS
 
 
@@ -279,3 +281,12 @@ def test_a_state_that_is_fed_is_read_from_the_feed_and_not_written_to(in_blocks,
         np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(fed, copy)
     equal(over.state(), apart.state())
+
+
+def test_what_a_product_waits_for_is_not_read():
+    ops = "feed a : f32[8, 4]\nfeed b : f32[8, 6]\nfeed c : f32[4, 6]\n"
+    program = parse(ops + "y : f32[4, 6] = Gemm(a, b, c, transA=1, beta=0.0)")
+    values = {"a": np.ones((8, 4), "f4"), "b": np.ones((8, 6), "f4")}
+    values["c"] = np.full((4, 6), np.nan, "f4")
+    [found] = Runner(program, ["y"], values, "onnxruntime").step()
+    assert (found == 8).all()
