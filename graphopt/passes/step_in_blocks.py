@@ -21,6 +21,7 @@ from graphopt.passes.base import Pass
 from graphopt.passes.inline import inline
 
 LARGE = 2**16  # elements from which a pass over memory costs more than the ops that save it
+STEP, MADE_BY = "@STEP", "step_in_blocks"
 NARROW = 8  # columns of an image below which its kernel is slow
 
 
@@ -91,9 +92,8 @@ class StepInBlocks(Pass):
     def _fits(self, w: Variable) -> bool:
         if w.name in self.keep or not w.tensor_type.is_static or w.dtype != np.float32:
             return False
-        size = math.prod(w.shape)
-        return size >= self.least and not size % self.block and _image(size // self.block)[1] >= (
-            NARROW)  # fmt: skip
+        pixels, rest = divmod(math.prod(w.shape), self.block)
+        return pixels * self.block >= self.least and not rest and _image(pixels)[1] >= NARROW
 
     def _replace(self, block: Block, op: Operator, rate: Variable, v: Variable) -> None:
         (w,) = op.writes()
@@ -103,7 +103,7 @@ class StepInBlocks(Pass):
             o for o in block.ops if o is not op and not any(v is scaled for v in o.writes())
         ]
         del block.vars[scaled.name]
-        g = Tape(block, role=op.role, made_by="step_in_blocks")
+        g = Tape(block, role=op.role, made_by=MADE_BY)
         shape = [1, self.block, *_image(math.prod(w.shape) // self.block)]
         with at(op.where):
             factors = g.Expand(g.Neg(rate), [self.block, 1, 1, 1])
@@ -112,13 +112,11 @@ class StepInBlocks(Pass):
             g.emit(f"{DOMAIN}::Conv", *operands, names=[w.name + STEP], group=self.block)
 
 
-STEP = "@STEP"
-
-
 def moved(program: Program) -> Mapping[str, str]:
     """What is to be put in the place of states: the names, and those of the states."""
-    results = [v for op in program.global_block().ops for v in op.writes()]
-    return {v.name: v.name.removesuffix(STEP) for v in results if v.name.endswith(STEP)}
+    steps = [op for op in program.global_block().ops if op.made_by == MADE_BY]
+    names = [v.name for op in steps for v in op.writes()]
+    return {name: name.removesuffix(STEP) for name in names if name.endswith(STEP)}
 
 
 def _image(size: int) -> tuple[int, int]:
@@ -134,6 +132,8 @@ def _step(block: Block, name: str) -> tuple[Operator, Variable, Variable] | None
     op = makers[id(w)]
     scaled = makers.get(id(op.inputs[1])) if op.type == "Sub" and op.inputs[0] is w else None
     if scaled is None or scaled.type != "Mul":
+        return None
+    if sum(v is op.inputs[1] for o in block.ops for v in o.operands()) > 1:
         return None
     for rate, v in (scaled.inputs, scaled.inputs[::-1]):
         if rate is not None and v is not None and rate.shape == () and v.shape == w.shape:
