@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from graphopt.ir.program import Program
 from graphopt.runtime.scope import Scope
 
 
@@ -15,3 +16,8 @@ def held(scope: Scope, name: str) -> np.ndarray:
 def put(scope: Scope, name: str, value: np.ndarray) -> None:
     """Replace the value that a scope holds."""
     scope.var(name).get_tensor().set(value)
+
+
+def state_of(program: Program, scope: Scope) -> dict[str, np.ndarray | None]:
+    """Copies of all state of a Program, by name."""
+    return {v.name: scope.get(v.name) for v in program.list_vars() if v.persistable}

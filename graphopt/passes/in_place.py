@@ -17,7 +17,7 @@ from graphopt.ir.where import at
 from graphopt.passes.base import Pass
 from graphopt.passes.last_reads import Target, targets
 from graphopt.passes.rules import first, result_of
-from graphopt.passes.step_in_blocks import moved
+from graphopt.passes.step_in_blocks import aliases
 
 LARGE = 2**16  # bytes from which a second buffer costs more than an op that orders
 RATES = ("lr", "rate")  # operands of updates, [], that can be made to wait
@@ -87,7 +87,7 @@ class InPlace(Pass):
 
 @dataclass(frozen=True)
 class Overwritten:
-    """What a step writes over.
+    """What a step writes over: the inputs that are donated to outputs, as XLA calls it.
 
     ``names``: states, and the rows that are read. ``rests``: of each variable that is computed in
     the place of a state, before this gets its next value, the name, and that of the state.
@@ -104,7 +104,7 @@ def overwritten(program: Program, rows: Mapping[str, str], least: int = LARGE) -
         for op in program.global_block().ops
         if op.type == "Sub" and op.made_by == MADE_BY
     }
-    steps = {w: step for step, w in moved(program).items()}
+    steps = {w: step for step, w in aliases(program).items()}
     pairs = [*rows.items(), *steps.items(), *rests.items(), *((d, r) for r, d in rests.items())]
     found = targets(program, pairs, least)
     free = {(t.variable.name, t.result.name) for t in found if t.is_free}

@@ -7,6 +7,7 @@ that fails must not have changed anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -30,7 +31,7 @@ TOTAL = VIEWS | ELEMENTWISE - {"Div"} | {
     "Abs", "And", "Cast", "Concat", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
     "Max", "Min", "Mod", "Neg", "Not", "Or", "Transpose", "Where",
 }  # fmt: skip
-INDEXED = {"Gather": 1, "GatherElements": 1, "ScatterElements": 1, "ScatterND": 1}
+INDEXED = frozenset({"Gather", "GatherElements", "ScatterElements", "ScatterND"})
 ADDED = 3  # the operand of a blocked Conv that may be what it adds to
 DEEP = 16  # ops through which two positions are followed to see that they are equal
 
@@ -185,7 +186,9 @@ class _Search:
             return id(op)
         if op.type in TOTAL or op.type in COMPOSITES:
             return None
-        chosen = [v for v in op.operands() if v.dtype.kind not in "fV" and not _is_constant(v)]
+        chosen = [
+            v for v in op.operands() if v.dtype.kind not in "fV" and not isinstance(v, Constant)
+        ]
         if not chosen:
             return None
         indices = op.inputs[1] if op.type in INDEXED else None
@@ -195,18 +198,24 @@ class _Search:
         axis = 0 if op.type == "ScatterND" else int(op.attrs["axis"])
         if op.type == "ScatterND" and indices.shape[-1:] != (1,):
             return id(op)
-        return self._structure(indices, DEEP), data.shape[axis]
+        return self._numbers(indices, DEEP), data.shape[axis]
 
-    def _structure(self, v: Variable, depth: int) -> Hashable:
-        """The same for variables that hold the same numbers, in whatever shape."""
+    def _numbers(self, v: Variable, depth: int) -> Hashable:
+        """The same for variables that hold the same numbers, in whatever shape.
+
+        A state may have been assigned since, and ops that are not in ``TOTAL`` may draw their
+        results or have several.
+        """
         if isinstance(v, Constant):
             return v.value.tobytes(), v.value.dtype.str
+        if v.persistable:
+            return object()
         maker = self.makers.get(id(v))
-        if maker is None or not depth:
+        if maker is None or maker.type not in TOTAL or not depth:
             return id(v)
         if maker.type in VIEWS:
-            return self._structure(next(maker.operands()), depth - 1)
-        operands = tuple(self._structure(o, depth - 1) for o in maker.operands())
+            return self._numbers(next(maker.operands()), depth - 1)
+        operands = tuple(self._numbers(o, depth - 1) for o in maker.operands())
         return maker.type, repr(maker.attrs), operands
 
 
@@ -282,14 +291,7 @@ def _is_done(
     )
 
 
-def _is_constant(v: Variable) -> bool:
-    return isinstance(v, Constant)
-
-
 def _bytes(found: TensorType) -> int:
     if not found.is_static:
         return -1
-    size = found.dtype.itemsize
-    for dim in found.shape or ():
-        size *= int(dim)
-    return size
+    return math.prod(int(dim) for dim in found.shape or ()) * found.dtype.itemsize

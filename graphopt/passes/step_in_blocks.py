@@ -31,7 +31,7 @@ class StepInBlocks(Pass):
 
     A parameter of ``least`` elements is looked at as an image of ``block`` channels; each is
     multiplied by -rate. The result is no assignment: it is for who runs the Program to put it
-    where w lies (``moved``). Names in ``keep`` are left alone, and so is what is read behind.
+    where w lies (``aliases``). Names in ``keep`` are left alone, and so is what is read behind.
 
     >>> from graphopt.ir.parse import parse
     >>> p = parse('''
@@ -49,7 +49,7 @@ class StepInBlocks(Pass):
     <Operator reshape_0 = Reshape(dw, const_1)>
     <Operator reshape_1 = Reshape(w, const_1)>
     <Operator w@STEP = com.microsoft.nchwc::Conv(reshape_0, expand_0, _, reshape_1)>
-    >>> moved(program)
+    >>> aliases(program)
     {'w@STEP': 'w'}
     """
 
@@ -112,8 +112,8 @@ class StepInBlocks(Pass):
             g.emit(f"{DOMAIN}::Conv", *operands, names=[w.name + STEP], group=self.block)
 
 
-def moved(program: Program) -> Mapping[str, str]:
-    """What is to be put in the place of states: the names, and those of the states."""
+def aliases(program: Program) -> Mapping[str, str]:
+    """The results that are to be put in the place of states: their names, and the states'."""
     steps = [op for op in program.global_block().ops if op.made_by == MADE_BY]
     names = [v.name for op in steps for v in op.writes()]
     return {name: name.removesuffix(STEP) for name in names if name.endswith(STEP)}

@@ -52,11 +52,11 @@ class CompiledProgram:
         self.fetched = lowered.fetched[: len(plan.fetch)]
         behind = len(plan.fetch) + len(plan.new_rows)
         self.new_rows = lowered.fetched[len(plan.fetch) : behind]
-        self.homes = dict(zip(lowered.fetched[behind:], plan.homes.values(), strict=True))
-        self.shapes = dict(zip(self.homes, (v.shape for v in plan.homeless), strict=True))
+        self.aliases = dict(zip(lowered.fetched[behind:], plan.aliases.values(), strict=True))
+        self.shapes = dict(zip(self.aliases, (v.shape for v in plan.aliasing), strict=True))
         self.tables = Tables(plan.tables, plan.program, plan.storages, place)
         self.state_of = {output: name for name, output in lowered.next_state.items()}
-        others = {*self.new_rows, *self.homes}
+        others = {*self.new_rows, *self.aliases}
         outputs = (o.name for o in lowered.bare.graph.output if o.name not in others)
         self.outputs = {name: position for position, name in enumerate(outputs)}
         self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
@@ -231,7 +231,7 @@ class _Layout:
         self.place = compiled.place
         self.positions = compiled.outputs
         self.state_of = compiled.state_of
-        assigned = {*compiled.state_of.values(), *compiled.homes.values()} - compiled.over
+        assigned = {*compiled.state_of.values(), *compiled.aliases.values()} - compiled.over
         self.before = {n: v for n, v in zip(compiled.held, current, strict=True)
                        if v is not None and n in assigned}  # fmt: skip
         self.after: dict[str, Value] = {}
@@ -246,7 +246,7 @@ class _Layout:
         taken = {id(value) for value in scope.values.values()}
         for output in compiled.outputs:
             self._bind_output(output, compiled, scope, taken)
-        for output, name in compiled.homes.items():
+        for output, name in compiled.aliases.items():
             if name not in self.after:
                 self.after[name] = self._next(name, compiled, scope, taken)
             value = self.after[name]

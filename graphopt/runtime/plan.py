@@ -24,7 +24,7 @@ from graphopt.passes.inline import Inline
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
 from graphopt.passes.repeat import ROWS, STEPS, Repeat
 from graphopt.passes.step import at_once
-from graphopt.passes.step_in_blocks import StepInBlocks, moved
+from graphopt.passes.step_in_blocks import StepInBlocks, aliases
 from graphopt.passes.streams import Streams, advances, is_stream
 from graphopt.runtime.layout import block_size
 from graphopt.runtime.place import Place
@@ -136,13 +136,13 @@ class StepPlan(Plan):
         program = _pipeline("rows", History(tuple(found)), GroupUpdates()).run(program)
         order = _pipeline("order", *self._order(rows))
         self._settle(order.run(program), self.kept)
-        ordered = any(type(p).__name__ == "InPlace" for p in order.passes)
-        self.over = overwritten(self.program, rows) if ordered else Overwritten()
+        in_place = order.passes and "InPlace" not in left_out()
+        self.over = overwritten(self.program, rows) if in_place else Overwritten()
         variables = self.program.global_block().vars
         self.new_rows = [variables[table.new_row] for table in self.tables]
-        # States whose memory outputs of other names are written to, in turn or in another shape.
-        self.homes = {**self.over.rests, **moved(self.program)}
-        self.homeless = [variables[name] for name in self.homes]
+        # Variables that are written to the memory of a state, before it or in another shape.
+        self.aliases = {**self.over.rests, **aliases(self.program)}
+        self.aliasing = [variables[name] for name in self.aliases]
 
     def _order(self, rows: Mapping[str, str]) -> Sequence[Pass]:
         """What lets large states be written over where they lie; no device but the CPU is tried."""
@@ -189,7 +189,7 @@ class StepPlan(Plan):
 
         Behind the fetches are the new rows of tables, and what takes a state's place meanwhile.
         """
-        fetch = [*self.fetch, *self.new_rows, *self.homeless]
+        fetch = [*self.fetch, *self.new_rows, *self.aliasing]
         return lower(self.program, self.inputs, fetch, self.state, device=device)
 
 

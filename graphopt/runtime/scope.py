@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -98,14 +98,6 @@ class Scope:
         """Replace the value by the array itself, which is not to be used elsewhere."""
         self.values[name] = to_device(value, CPUPlace())
         self.spares.pop(name, None)
-
-    def commit(self, values: Mapping[str, Value]) -> None:
-        """Make ``values`` the state; what they replace becomes the spare buffer."""
-        for name, value in values.items():
-            old = self.values.get(name)
-            if old is not None:
-                self.spares[name] = old
-            self.values[name] = value
 
 
 held.stack.append(Scope())

@@ -24,6 +24,8 @@ state lr : f32[]
 feed x : f32[5, 3]
 feed dy : f32[5, 4]
 feed k : i64[2]
+feed row : f32[1, 5]
+state c : i64[1]
 """
 GRADIENT = "dw : f32[3, 4] = Gemm(x, dy, transA=1)\n"
 SGD = "-- update\nw <- SGD(w, dw, lr)\n"
@@ -65,6 +67,24 @@ CASES = {
         "z : f32[5, 4] = Mul(dy, 0.0)\nu : i64[2, 1] = Unsqueeze(k, [1])\n"
         'n : f32[5, 4] = ScatterND(z, u, f, reduction="add")\n'
         "dw : f32[3, 4] = Gemm(x, n, transA=1)\n" + SGD, {"w"}, {"w"},
+    ),
+    "positions that another result was right for": (
+        "i : i64[1], j : i64[1] = Split(k, [1, 1])\n"
+        "r : f32[1, 3] = Gather(x, i)\nq : f32[1, 3] = Gather(x, j)\n"
+        "u : f32[1, 4] = MatMul(r, w)\nz : f32[5, 4] = Mul(dy, u)\n"
+        "dw : f32[3, 4] = Gemm(x, z, transA=1)\n" + SGD, set(), set(),
+    ),
+    "positions that are drawn anew": (
+        "i : i64[1, 2] = Multinomial(row, dtype=i64, sample_size=2)\n"
+        "j : i64[1, 2] = Multinomial(row, dtype=i64, sample_size=2)\n"
+        "r : f32[1, 2, 3] = Gather(x, i)\nq : f32[1, 2, 3] = Gather(x, j)\n"
+        "u : f32[1, 2, 4] = MatMul(r, w)\nt : f32[1] = ReduceSum(u, [1, 2], keepdims=0)\n"
+        "z : f32[5, 4] = Mul(dy, t)\ndw : f32[3, 4] = Gemm(x, z, transA=1)\n" + SGD, set(), set(),
+    ),
+    "positions that are counted on": (
+        "r : f32[1, 3] = Gather(x, c)\nu : f32[1, 4] = MatMul(r, w)\nz : f32[5, 4] = Mul(dy, u)\n"
+        "dw : f32[3, 4] = Gemm(x, z, transA=1)\n-- update\nc <- Add(c, [1])\n"
+        "w <- SGD(w, dw, lr)\n-- forward\nq : f32[1, 3] = Gather(x, c)\n", set(), set(),
     ),
     "two states of a rule": (
         GRADIENT + "-- update\nw, s <- Momentum(w, dw, s, lr)\n", {"w", "s"}, {"w", "s"},

@@ -4,7 +4,7 @@ import pytest
 
 from graphopt.ir.parse import parse
 from graphopt.passes.in_place import InPlace, overwritten
-from graphopt.passes.step_in_blocks import StepInBlocks, moved
+from graphopt.passes.step_in_blocks import StepInBlocks, aliases
 
 HEADER = """
 param w : f32[64, 32]
@@ -46,7 +46,7 @@ LEFT = {
 @pytest.mark.parametrize("name", TAKEN)
 def test_taken(name):
     program = StepInBlocks(block=16, least=0).run(parse(HEADER + TAKEN[name]))
-    assert moved(program) == {"w@STEP": "w"}
+    assert aliases(program) == {"w@STEP": "w"}
     (step,) = [op for op in program.global_block().ops if op.type.endswith("::Conv")]
     assert step.outputs[0] is not None
     assert step.outputs[0].shape == (1, 16, 16, 8)
@@ -56,7 +56,7 @@ def test_taken(name):
 
 @pytest.mark.parametrize("name", LEFT)
 def test_left(name):
-    assert moved(StepInBlocks(block=16, least=0).run(parse(HEADER + LEFT[name]))) == {}
+    assert aliases(StepInBlocks(block=16, least=0).run(parse(HEADER + LEFT[name]))) == {}
 
 
 @pytest.mark.parametrize("arguments", [{"block": 0}, {"keep": ("w",)}, {"least": 2049}])

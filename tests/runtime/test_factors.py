@@ -5,6 +5,7 @@ import pytest
 
 import graphopt as go
 from graphopt.runtime.rows import Factored, Resident
+from tests.helpers import state_of
 
 ROWS, WIDE, OUT = 4, 512, 128
 
@@ -34,8 +35,7 @@ class Wide:
         return type(self.scope.values[self.table])
 
     def state(self):
-        names = [v.name for v in self.main.list_vars() if v.persistable]
-        return {name: self.scope.get(name) for name in names}
+        return state_of(self.main, self.scope)
 
 
 def alike(found, expected, name=""):

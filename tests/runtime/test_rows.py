@@ -9,6 +9,7 @@ import graphopt as go
 from graphopt import errors
 from graphopt.runtime import rows as rows_module
 from graphopt.runtime.rows import Resident, Rows, Staged
+from tests.helpers import state_of
 
 
 class Fit:
@@ -41,14 +42,7 @@ class Fit:
         return self.exe.run(self.main, feed=batch, fetch_list=fetched, scope=self.scope)
 
     def state(self):
-        names = [v.name for v in self.main.list_vars() if v.persistable]
-        return {name: self.scope.get(name) for name in names}
-
-
-def equal(a, b):
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+        return state_of(self.main, self.scope)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
@@ -84,7 +78,7 @@ def test_a_copied_state_goes_on_in_the_middle_of_an_epoch(history):
         second.scope.put(name, value)
     for k in range(4, 10):
         np.testing.assert_array_equal(first.run(k)[0], second.run(k)[0])
-    equal(first.state(), second.state())
+    np.testing.assert_equal(first.state(), second.state())
 
 
 def test_a_table_of_another_shape_is_refused():
@@ -104,7 +98,7 @@ def test_a_run_that_fails_leaves_the_rows(history, monkeypatch):
     (program,) = compiled._known.values()
     with pytest.raises(errors.StepError):
         program.run(wrong, fit.scope, {})
-    equal(before, fit.state())
+    np.testing.assert_equal(before, fit.state())
     fit.run(1)
 
 

@@ -9,6 +9,7 @@ import pytest
 import graphopt as go
 from graphopt import errors
 from graphopt.runtime import steps as steps_module
+from tests.helpers import state_of
 
 F = go.nn.functional
 O = go.optimizer  # noqa: E741
@@ -51,7 +52,7 @@ class Model:
         return self.exe.run_steps(self.main, feed, fetch or [self.loss], self.scope, **options)
 
     def state(self):
-        return {v.name: self.scope.get(v.name) for v in self.main.list_vars() if v.persistable}
+        return state_of(self.main, self.scope)
 
 
 def feed(count, seed=0):
