@@ -43,6 +43,15 @@ def written_early(model: onnx.ModelProto) -> bool:
     return sum([_rewrite(graph, functions) for graph in list(_graphs(model.graph))]) > 0
 
 
+def loads_slowly(model: onnx.ModelProto) -> bool:
+    """Whether onnxruntime would sort a graph slowly, in the order in which it is written."""
+    return any(_is_slow(graph.node) for graph in _graphs(model.graph))
+
+
+def _is_slow(nodes: Sequence[onnx.NodeProto]) -> bool:
+    return len(nodes) ** 2 / 2 >= WALKED and _Edges(nodes).walked() >= WALKED
+
+
 def _rewrite(graph: onnx.GraphProto, functions: Mapping[str, onnx.FunctionProto]) -> bool:
     if len(graph.node) ** 2 / 2 < WALKED:
         return False

@@ -13,6 +13,7 @@ from graphopt.ir.program import Rate
 from graphopt.ir.seeds import COUNTER
 from graphopt.ir.types import TensorType
 from graphopt.ir.variable import Variable
+from graphopt.onnxio.ort_order import loads_slowly
 from graphopt.onnxio.write import Lowered
 from graphopt.runtime.explain import explained
 from graphopt.runtime.kernels import without_kernel
@@ -77,7 +78,8 @@ class CompiledProgram:
         try:
             # Whoever recomputes wants the memory.
             lean = any(op.made_by == "recompute" for op in self.ops.values())
-            self.session = _session(lowered, place, in_order=lean)
+            in_order = lean or (plan.scheduled and not loads_slowly(lowered.bare))
+            self.session = _session(lowered, place, in_order)
         except failures() as error:
             lacking = without_kernel(error, lowered, place)
             raise lacking or explained(error, self.ops, {}, "loading") from error

@@ -23,6 +23,7 @@ from graphopt.passes.in_place import InPlace, Overwritten, overwritten
 from graphopt.passes.inline import Inline
 from graphopt.passes.prune import Prune, assigns_state, free_variables, needed_ops
 from graphopt.passes.repeat import ROWS, STEPS, Repeat
+from graphopt.passes.schedule import BEHIND, Schedule
 from graphopt.passes.step import at_once
 from graphopt.passes.step_in_blocks import StepInBlocks, aliases
 from graphopt.passes.streams import Streams, advances, is_stream
@@ -137,6 +138,8 @@ class StepPlan(Plan):
         order = _pipeline("order", *self._order(rows))
         self._settle(order.run(program), self.kept)
         in_place = order.passes and "InPlace" not in left_out()
+        is_step = any(op.role in BEHIND for op in self.program.global_block().ops)
+        self.scheduled = is_step and any(isinstance(p, Schedule) for p in order.passes)
         self.over = overwritten(self.program, rows) if in_place else Overwritten()
         variables = self.program.global_block().vars
         self.new_rows = [variables[table.new_row] for table in self.tables]
@@ -148,7 +151,7 @@ class StepPlan(Plan):
         """What lets large states be written over where they lie; no device but the CPU is tried."""
         if self.place.device != "cpu":
             return []
-        return [InPlace(rows), StepInBlocks(block_size(self.place), self.kept)]
+        return [InPlace(rows), StepInBlocks(block_size(self.place), self.kept), Schedule()]
 
     def laid_out(self) -> StepPlan:
         """The same plan for tables that are not factors, such as loaded ones."""
