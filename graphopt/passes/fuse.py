@@ -1,7 +1,7 @@
 """Ops in the form that onnxruntime's CPU kernels are quickest at.
 
-Each form is plain ONNX and means the same; it is not what a person would write, nor what a file
-should hold. docs/performance.md has the times.
+Each form means the same; it is not what a person would write, nor what a file should hold.
+docs/performance.md has the times.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from graphopt.ir.variable import Variable
 from graphopt.passes.change import Change
 from graphopt.passes.dead import drop_dead
 from graphopt.passes.fuse_products import (
+    activated_product,
     bias_apart,
+    factor_of_product,
+    flags_of_product,
     product_of_turned,
     product_with_matrix,
-    turned_apart,
     turned_before,
 )
 from graphopt.passes.rules import Becomes, first, ints, result_of, scalar
 from graphopt.passes.simplify import Sweep
+from graphopt.passes.simplify_views import VIEWS, view_of_view
 
 FLOATS = (np.dtype("f4"), np.dtype("f8"))
 MOST_ROWS = 2**20  # that are summed by a product: their ones are a constant of the graph
@@ -53,7 +56,7 @@ class Fuse(Change):
 
     def change(self, program: Program) -> None:
         """Take the forms, in one walk."""
-        for forms in (FORMS, LAST):
+        for forms in (FORMS, LAST, VIEWED):
             Walk(program, self.keep, forms).run()
             drop_dead(program, self.keep)
 
@@ -185,6 +188,38 @@ def parts_side_by_side(s: Walk, op: Operator) -> Becomes | None:
     return Becomes("Concat", tuple(part.value for part in parts), {"axis": parts[0].axis})
 
 
+def turned_together(s: Walk, op: Operator) -> Becomes | None:
+    """Concat of parts that are each turned and given an axis = one Transpose of them side by side.
+
+    The gradient of what is split into queries, keys and values: onnxruntime would find it, too.
+    """
+    views = [s.maker(v, "Reshape", "Unsqueeze") for v in op.inputs]
+    turned = [None if v is None else s.maker(first(v), "Transpose") for v in views]
+    sources = [first(t) for v, t in zip(views, turned, strict=True) if v and t and _once(s, v, t)]
+    if len(sources) < len(op.inputs) or len({v.tensor_type for v in sources}) > 1:
+        return None
+    perms = [t.attrs.get("perm") for t in turned if t is not None]
+    perm, axis = perms[0], op.attrs["axis"] % result_of(op).ndim
+    shape = first(op).tensor_type.shape
+    if not perm or any(p != perm for p in perms) or not sources[0].tensor_type.is_static:
+        return None
+    source = sources[0].shape
+    if shape != (*(order := [source[k] for k in perm])[:axis], 1, *order[axis:]):
+        return None
+    fixed = next(k for k, p in enumerate([*perm, -1]) if k != p)
+    widened = [s.emit(op, "Unsqueeze", v, s.number(fixed)) for v in sources]
+    side_by_side = s.emit(op, "Concat", *widened, axis=fixed)
+    moved = [p + (p >= fixed) for p in perm]
+    return Becomes("Transpose", (side_by_side,), {"perm": [*moved[:axis], fixed, *moved[axis:]]})
+
+
+def _once(s: Walk, view: Operator, turned: Operator) -> bool:
+    """Whether a view of a transpose, and this, are read once, and its operand is still the same."""
+    return (
+        s.once(result_of(view)) and s.once(result_of(turned)) and s.still(turned, first(turned))
+    )
+
+
 @dataclass(frozen=True)
 class _Part:
     """A tensor with zeros before and behind it along one axis."""
@@ -265,6 +300,11 @@ FORMS: Mapping[str, Sequence[Form]] = {
 }
 # Forms that others would not see through.
 LAST: Mapping[str, Sequence[Form]] = {
+    "Concat": [turned_together],
     "Gemm": [bias_apart, turned_before],
-    "MatMul": [turned_apart, product_with_matrix],
+    "MatMul": [flags_of_product, product_with_matrix],
+    "Mul": [factor_of_product],
+    "Relu": [activated_product],
 }
+# The forms above look at tensors in other shapes.
+VIEWED: Mapping[str, Sequence[Form]] = {view: [view_of_view] for view in VIEWS}

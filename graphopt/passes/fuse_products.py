@@ -9,13 +9,14 @@ import numpy as np
 
 from graphopt.ir.operator import Operator
 from graphopt.ir.variable import Variable
+from graphopt.ops.fused import ACTIVATED, PRODUCT
 from graphopt.passes.rules import Becomes, first, result_of
+from graphopt.passes.simplify_numbers import scaled
 
 if TYPE_CHECKING:
     from graphopt.passes.fuse import Walk
 
 FLOAT = np.dtype("f4")
-SWAP = [0, 2, 1]
 MANY_ROWS, BROAD = 64, 512  # of the operands of a product whose left one is turned by itself
 WIDE = 2**17  # elements of a product from which the bias is better added behind it
 
@@ -44,24 +45,44 @@ def product_of_turned(s: Walk, op: Operator) -> Becomes | None:
     return Becomes("Transpose", (s.emit(op, "MatMul", *operands),), {"perm": after})
 
 
-def turned_apart(s: Walk, op: Operator) -> Becomes | None:
-    """A product of heads, of which one is transposed twice: views keep the two apart.
+def flags_of_product(s: Walk, op: Operator) -> Becomes | None:
+    """MatMul(A, Transpose(B)) = FusedMatMul(A, B, transB=1) for stacks, and so for A and factors."""
+    if not all(map(_is_batch, op.operands())):
+        return None
+    operands, attrs = [*op.operands()], dict[str, float]()
+    if operands[0].shape[:-2] != operands[1].shape[:-2]:
+        return None
+    for k, side in enumerate(("transA", "transB")):
+        before = _unswapped(s, operands[k])
+        if before is not None:
+            operands[k], attrs[side] = before, 1
+        inner = s.maker(operands[k], "Mul")
+        found = None if inner is None else scaled(inner)
+        if inner is not None and found is not None and s.still(inner, found[0]):
+            operands[k], attrs["alpha"] = found[0], attrs.get("alpha", 1.0) * found[1]
+    return Becomes(PRODUCT, tuple(operands), attrs) if attrs else None
 
-    onnxruntime takes a transpose of rows and columns into its product, unless it has merged it with
-    the transpose before it: then heads are copied once as they are and once turned.
-    """
-    operands = list(op.operands())
-    if not all(map(_is_batch, operands)) or operands[0].shape[:-2] != operands[1].shape[:-2]:
+
+def factor_of_product(s: Walk, op: Operator) -> Becomes | None:
+    """Mul(MatMul(A, B), c) = FusedMatMul(A, B, alpha=c) for stacks."""
+    found = scaled(op)
+    inner = None if found is None else s.maker(found[0], "MatMul", PRODUCT)
+    if found is None or inner is None or not all(map(_is_batch, inner.operands())):
         return None
-    plain = [_unswapped(s, v) for v in operands]
-    if not any(s.maker(v, "Transpose") for v in plain):
+    if not s.once(found[0]) or not all(s.still(inner, v) for v in inner.operands()):
         return None
-    batch, flat = math.prod(operands[0].shape[:-2]), []
-    for v, before in zip(operands, plain, strict=True):
-        source = v if before is None else before
-        matrices = s.emit(op, "Reshape", source, s.number(batch, *source.shape[-2:]))
-        flat.append(matrices if before is None else s.emit(op, "Transpose", matrices, perm=SWAP))
-    return Becomes("Reshape", (s.emit(op, "MatMul", *flat), s.number(*result_of(op).shape)))
+    attrs = {**inner.attrs, "alpha": inner.attrs.get("alpha", 1.0) * found[1]}
+    return Becomes(PRODUCT, tuple(inner.inputs), attrs)
+
+
+def activated_product(s: Walk, op: Operator) -> Becomes | None:
+    """Relu(Gemm(A, B, c)) = FusedGemm of the same: one pass less over the result."""
+    inner = s.maker(first(op), "Gemm")
+    if inner is None or not s.once(first(op)) or first(op).dtype != FLOAT:
+        return None
+    if not all(s.still(inner, v) for v in inner.operands()):
+        return None
+    return Becomes(ACTIVATED, tuple(inner.inputs), {**inner.attrs, "activation": op.type})
 
 
 def _is_batch(v: Variable) -> bool:

@@ -127,7 +127,7 @@ class Sweep(Forward):
         with at(like.where):
             result: Variable = g.emit(type, *operands, **attrs)
         assert g.scratch is not None
-        result.name = self.program.unique_name(type.lower())
+        result.name = self.program.unique_name(type.rpartition("::")[2].lower())
         self.block.add_var(result)
         for op in g.scratch:
             op.block, op.scope = self.block, like.scope

@@ -13,6 +13,7 @@ from graphopt.passes.dead import DeadCode
 from graphopt.passes.fold import Fold
 from graphopt.passes.formulate import Formulate
 from graphopt.passes.fuse import Fuse
+from graphopt.passes.join_slices import JoinSlices
 from graphopt.passes.scale_filters import ScaleFilters
 from graphopt.passes.simplify import Simplify
 from graphopt.passes.specialise import Specialise
@@ -43,6 +44,7 @@ def optimisations(
     CommonSubexpressions(keep=('loss',))
     Simplify(keep=('loss',))
     Fuse(keep=('loss',))
+    JoinSlices()
     CommonSubexpressions(keep=('loss',))
     StayBlocked(keep=('loss',))
     DeadCode(keep=('loss',))
@@ -68,6 +70,7 @@ def at_once(
         CommonSubexpressions(names),
         Simplify(names),
         Fuse(names),
+        JoinSlices(),
         CommonSubexpressions(names),
         StayBlocked(names),
         DeadCode(names),
