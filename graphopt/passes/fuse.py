@@ -21,6 +21,7 @@ from graphopt.passes.dead import drop_dead
 from graphopt.passes.fuse_products import (
     activated_product,
     bias_apart,
+    bias_of_rows,
     factor_of_product,
     flags_of_product,
     product_of_turned,
@@ -215,9 +216,7 @@ def turned_together(s: Walk, op: Operator) -> Becomes | None:
 
 def _once(s: Walk, view: Operator, turned: Operator) -> bool:
     """Whether a view of a transpose, and this, are read once, and its operand is still the same."""
-    return (
-        s.once(result_of(view)) and s.once(result_of(turned)) and s.still(turned, first(turned))
-    )
+    return s.once(result_of(view)) and s.once(result_of(turned)) and s.still(turned, first(turned))
 
 
 @dataclass(frozen=True)
@@ -285,6 +284,12 @@ def _at_labels(s: Walk, op: Operator, log_prob: Variable) -> Variable:
     return s.emit(op, "Where", ignored, constant(np.array(0, loss.dtype)), loss)
 
 
+def one_view(s: Walk, op: Operator) -> Becomes | None:
+    """Reshape(Reshape(x, s), t) = Reshape(x, t): other forms leave views of views."""
+    found = view_of_view(s, op)
+    return found if isinstance(found, Becomes) else None
+
+
 def _size(x: Variable) -> int:
     """The number of elements; 0 where it is not known."""
     return math.prod(x.shape) if x.tensor_type.is_static else 0
@@ -300,11 +305,11 @@ FORMS: Mapping[str, Sequence[Form]] = {
 }
 # Forms that others would not see through.
 LAST: Mapping[str, Sequence[Form]] = {
+    "Add": [bias_of_rows],
     "Concat": [turned_together],
     "Gemm": [bias_apart, turned_before],
     "MatMul": [flags_of_product, product_with_matrix],
     "Mul": [factor_of_product],
     "Relu": [activated_product],
 }
-# The forms above look at tensors in other shapes.
-VIEWED: Mapping[str, Sequence[Form]] = {view: [view_of_view] for view in VIEWS}
+VIEWED: Mapping[str, Sequence[Form]] = {view: [one_view] for view in VIEWS}

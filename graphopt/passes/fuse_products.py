@@ -46,7 +46,7 @@ def product_of_turned(s: Walk, op: Operator) -> Becomes | None:
 
 
 def flags_of_product(s: Walk, op: Operator) -> Becomes | None:
-    """MatMul(A, Transpose(B)) = FusedMatMul(A, B, transB=1) for stacks, and so for A and factors."""
+    """MatMul(A, Transpose(B)) = FusedMatMul(A, B, transB=1) for stacks; so for A, and factors."""
     if not all(map(_is_batch, op.operands())):
         return None
     operands, attrs = [*op.operands()], dict[str, float]()
@@ -123,16 +123,33 @@ def turned_before(s: Walk, op: Operator) -> Becomes | None:
 
 
 def product_with_matrix(s: Walk, op: Operator) -> Becomes | None:
-    """MatMul(X, W) of a large X [*n, k] and a matrix = Gemm over [n, k].
-
-    onnxruntime would do the same, but take the bias in, which ``bias_apart`` keeps out.
-    """
+    """MatMul(X, W) of X [*n, k] and a matrix = Gemm over [n, k]. onnxruntime would do the same."""
     x, w = op.operands()
-    y = result_of(op)
-    if not (_is_batch(x) and w.tensor_type.rank == 2 and _is_wide(y)):
+    if not (_is_batch(x) and w.tensor_type.rank == 2) or w.shape[1] == 1:
         return None
     rows = s.emit(op, "Reshape", x, s.number(math.prod(x.shape[:-1]), x.shape[-1]))
-    return Becomes("Reshape", (s.emit(op, "Gemm", rows, w), s.number(*y.shape)))
+    shape = s.number(*result_of(op).shape)
+    return Becomes("Reshape", (s.emit(op, "Gemm", rows, w), shape))
+
+
+def bias_of_rows(s: Walk, op: Operator) -> Becomes | None:
+    """Add(MatMul(X, W), c), as the form above leaves it, = Gemm with c, unless it is large."""
+    for product, bias in (op.inputs, op.inputs[::-1]):
+        view = s.maker(product, "Reshape")
+        gemm = None if view is None else s.maker(first(view), "Gemm")
+        if view is None or gemm is None or product is None or bias is None:
+            continue
+        if not all(v.tensor_type.is_static for v in (product, bias, first(view))):
+            continue
+        if len(gemm.inputs) > 2 or _is_wide(product) or bias.shape != result_of(gemm).shape[1:]:
+            continue
+        if not (product.shape[-1:] == bias.shape and s.once(product) and s.once(first(view))):
+            continue
+        if not all(s.still(gemm, v) for v in gemm.operands()):
+            continue
+        whole = s.emit(op, "Gemm", *gemm.operands(), bias, **gemm.attrs)
+        return Becomes("Reshape", (whole, s.number(*product.shape)))
+    return None
 
 
 def _is_wide(v: Variable) -> bool:

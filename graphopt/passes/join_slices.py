@@ -74,7 +74,7 @@ def _part(op: Operator) -> _Part | None:
     axes, steps = ints(op.maybe("axes")), ints(op.maybe("steps"))
     if x.persistable or result.persistable or not (x.tensor_type.is_static and starts and ends):
         return None
-    if len(starts) != 1 or op.maybe("axes") is not None and not axes:
+    if len(starts) != 1 or (op.maybe("axes") is not None and not axes):
         return None
     if op.maybe("steps") is not None and steps != [1]:
         return None
@@ -89,7 +89,8 @@ def _covers(parts: Sequence[_Part]) -> bool:
     starts = [part.start for part in ordered]
     ends = [part.end for part in ordered]
     length = first(ordered[0].op).shape[ordered[0].axis]
-    return len(ordered) > 1 and [*starts, length] == [0, *ends] and starts < ends
+    full = all(part.start < part.end for part in ordered)
+    return len(ordered) > 1 and full and [*starts, length] == [0, *ends]
 
 
 def _join(block: Block, groups: Mapping[int, Sequence[_Part]]) -> None:
@@ -103,7 +104,7 @@ def _join(block: Block, groups: Mapping[int, Sequence[_Part]]) -> None:
 
 
 def _split(block: Block, op: Operator, parts: Sequence[_Part]) -> None:
-    g = Tape(block, role=op.role, made_by="join_slices")
+    g = Tape(block, role=op.role, made_by=op.made_by)
     results: list[Variable | None] = [result_of(part.op) for part in parts]
     with at(op.where):
         sizes = [part.end - part.start for part in parts]

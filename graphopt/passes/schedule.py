@@ -67,14 +67,16 @@ def _times(ops: Sequence[Operator]) -> list[int]:
     for k, sources in enumerate(needs):
         if is_behind[k]:
             ready[k] = max((ready[s] for s in sources), default=-1)
-    wanted: list[int | None] = [None] * len(ops)
+    last = len(ops)  # of what nobody has asked for yet
+    wanted = [last] * len(ops)
     for k in reversed(range(len(ops))):
-        time = wanted[k]
-        wanted[k] = time = ready[k] if time is None else time
+        assigns = is_behind[k] and any(v.persistable for v in ops[k].writes())
+        if assigns or wanted[k] == last:
+            wanted[k] = min(wanted[k], ready[k])
         for s in needs[k]:
-            own = s if is_behind[k] and not is_behind[s] else time
-            wanted[s] = min(own, time, len(ops) if wanted[s] is None else wanted[s])
-    return [time for time in wanted if time is not None]
+            is_gradient = is_behind[k] and not is_behind[s]
+            wanted[s] = min(wanted[s], wanted[k], s if is_gradient else last)
+    return wanted
 
 
 def _needs(ops: Sequence[Operator]) -> list[set[int]]:

@@ -3,6 +3,7 @@
 import numpy as np
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from graphopt.ir.parse import parse
 from graphopt.ir.types import TensorType
@@ -10,6 +11,31 @@ from graphopt.onnxio.write import inlined, lower
 from graphopt.passes.prune import free_variables
 
 RUNTIMES = ["onnxruntime", "reference"]
+
+
+class FusedMatMul(OpRun):
+    """What onnxruntime's documentation says of it."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, a, b, transA=0, transB=0, alpha=1.0, **_):
+        a = np.swapaxes(a, -1, -2) if transA else a
+        b = np.swapaxes(b, -1, -2) if transB else b
+        return ((alpha * (a @ b)).astype(a.dtype),)
+
+
+class FusedGemm(OpRun):
+    """The same."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, a, b, c=None, activation="", transA=0, transB=0, alpha=1.0, beta=1.0, **_):
+        assert activation == "Relu"
+        product = alpha * ((a.T if transA else a) @ (b.T if transB else b))
+        return (np.maximum(product if c is None else product + beta * c, 0).astype(a.dtype),)
+
+
+FUSED = (FusedGemm, FusedMatMul)
 
 
 def lines(program):
@@ -49,7 +75,7 @@ class Runner:
             options.log_severity_level = 4
             self.run = ort.InferenceSession(model.SerializeToString(), options).run
         else:
-            self.run = ReferenceEvaluator(model).run
+            self.run = ReferenceEvaluator(model, new_ops=[*FUSED]).run
 
     def step(self, feeds=None):
         """The fetched values of one step, and all state after it."""

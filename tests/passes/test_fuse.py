@@ -27,6 +27,8 @@ feed q : f32[2, 2, 4]
 feed r : f32[2, 3, 5]
 feed u : f32[2, 4, 3]
 feed w4 : f32[4]
+feed x64 : f64[2, 3, 4]
+feed r64 : f64[2, 3, 5]
 feed w23 : f32[2, 3, 1]
 """
 LOSS = "SoftmaxCrossEntropyLoss(m, k"
@@ -117,16 +119,20 @@ CASES = {
         "t : f32[2, 4, 3] = Transpose(x, perm=[0, 2, 1])\n"
         "a : f32[2, 4, 5] = MatMul(t, r)\n"
         "y : f32[2, 5, 4] = Transpose(a, perm=[0, 2, 1])",
-        "transpose_0 : f32[2, 5, 3] = Transpose(r, perm=[0, 2, 1])\n"
-        "y : f32[2, 5, 4] = MatMul(transpose_0, x)",
+        "y : f32[2, 5, 4] = com.microsoft::FusedMatMul(r, x, transA=1)",
     ),
     "product_of_turned, moved": (
         "t : f32[2, 4, 3] = Transpose(x, perm=[0, 2, 1])\n"
         "a : f32[2, 4, 5] = MatMul(t, r)\n"
         "y : f32[5, 2, 4] = Transpose(a, perm=[2, 0, 1])",
-        "transpose_0 : f32[2, 5, 3] = Transpose(r, perm=[0, 2, 1])\n"
-        "matmul_0 : f32[2, 5, 4] = MatMul(transpose_0, x)\n"
+        "matmul_0 : f32[2, 5, 4] = com.microsoft::FusedMatMul(r, x, transA=1)\n"
         "y : f32[5, 2, 4] = Transpose(matmul_0, perm=[1, 0, 2])",
+    ),
+    "product_of_turned, but not where rows stay rows": (
+        "t : f32[2, 4, 3] = Transpose(x, perm=[0, 2, 1])\na : f32[2, 4, 5] = MatMul(t, r)\n"
+        "y : f32[4, 2, 5] = Transpose(a, perm=[1, 0, 2])",
+        "a : f32[2, 4, 5] = com.microsoft::FusedMatMul(x, r, transA=1)\n"
+        "y : f32[4, 2, 5] = Transpose(a, perm=[1, 0, 2])",
     ),
 }
 UNTOUCHED = {
@@ -161,16 +167,12 @@ UNTOUCHED = {
         "a : f32[2, 3, 4] = Pad(p, [2, 0], _, [1])\nb : f32[2, 3, 4] = Pad(q, [0, 1], _, [1])\n"
         "y : f32[2, 3, 4] = Add(a, b)\nz : f32[2, 3, 4] = Exp(a)"
     ),
-    "a product whose rows stay rows": (
-        "t : f32[2, 4, 3] = Transpose(x, perm=[0, 2, 1])\na : f32[2, 4, 5] = MatMul(t, r)\n"
-        "y : f32[4, 2, 5] = Transpose(a, perm=[1, 0, 2])"
-    ),
     "a product of what is not turned": (
         "a : f32[2, 4, 5] = MatMul(u, r)\ny : f32[2, 5, 4] = Transpose(a, perm=[0, 2, 1])"
     ),
     "a product that is read twice": (
-        "t : f32[2, 4, 3] = Transpose(x, perm=[0, 2, 1])\na : f32[2, 4, 5] = MatMul(t, r)\n"
-        "y : f32[2, 5, 4] = Transpose(a, perm=[0, 2, 1])\nz : f32[2, 4, 5] = Exp(a)"
+        "t : f64[2, 4, 3] = Transpose(x64, perm=[0, 2, 1])\na : f64[2, 4, 5] = MatMul(t, r64)\n"
+        "y : f64[2, 5, 4] = Transpose(a, perm=[0, 2, 1])\nz : f64[2, 4, 5] = Exp(a)"
     ),
     "weights of parts of rows": (
         "t : f32[2, 3, 4] = Mul(x, p)\ny : f32[2, 1, 1] = ReduceMean(t, [1, 2])"

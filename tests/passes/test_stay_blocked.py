@@ -52,16 +52,16 @@ CASES = {
         "n : f32[2, 16, 3, 3] = com.microsoft.nchwc::Conv(a, s, group=16)\n"
         "m : f32[2, 16, 3, 3] = com.microsoft.nchwc::ReorderOutput(n, channels=16)\n"
         "y : f32[2, 16, 3, 3] = Relu(m)",
-        'com.microsoft.nchwc::conv_0 : f32[2, 16, 3, 3] = com.microsoft.nchwc::Conv(a, s, '
+        'conv_0 : f32[2, 16, 3, 3] = com.microsoft.nchwc::Conv(a, s, '
         'activation="Relu", group=16)\n'
-        "y : f32[2, 16, 3, 3] = com.microsoft.nchwc::ReorderOutput(com.microsoft.nchwc::conv_0, "
+        "y : f32[2, 16, 3, 3] = com.microsoft.nchwc::ReorderOutput(conv_0, "
         "channels=16)",
     ),
     "mean of channels": (
         "y : f32[2, 16] = ReduceMean(p, [2, 3], keepdims=0)",
-        "com.microsoft.nchwc::globalaveragepool_0 : f32[2, 16, 1, 1] = "
+        "globalaveragepool_0 : f32[2, 16, 1, 1] = "
         "com.microsoft.nchwc::GlobalAveragePool(a)\n"
-        "y : f32[2, 16] = Reshape(com.microsoft.nchwc::globalaveragepool_0, [2, 16])",
+        "y : f32[2, 16] = Reshape(globalaveragepool_0, [2, 16])",
     ),
     "mask of a result of relu": (
         "r : f32[2, 16, 3, 3] = Relu(p)\n"
