@@ -125,11 +125,11 @@ def turned_before(s: Walk, op: Operator) -> Becomes | None:
 def product_with_matrix(s: Walk, op: Operator) -> Becomes | None:
     """MatMul(X, W) of X [*n, k] and a matrix = Gemm over [n, k]. onnxruntime would do the same."""
     x, w = op.operands()
-    if not (_is_batch(x) and w.tensor_type.rank == 2) or w.shape[1] == 1:
+    y = result_of(op)
+    if not (_is_batch(x) and _is_batch(y) and w.tensor_type.rank == 2) or w.shape[1] == 1:
         return None
     rows = s.emit(op, "Reshape", x, s.number(math.prod(x.shape[:-1]), x.shape[-1]))
-    shape = s.number(*result_of(op).shape)
-    return Becomes("Reshape", (s.emit(op, "Gemm", rows, w), shape))
+    return Becomes("Reshape", (s.emit(op, "Gemm", rows, w), s.number(*y.shape)))
 
 
 def bias_of_rows(s: Walk, op: Operator) -> Becomes | None:
