@@ -202,9 +202,8 @@ class FetchedTensor:
 class Session:
     """A model loaded by onnxruntime on one device. The nodes of a long one are reordered.
 
-    ``in_order`` runs its nodes in the order they are written. onnxruntime's own order puts weight
-    gradients last, beside their updates: some percent quicker, but every activation stays alive.
-    ``arrays`` are values of constants that the model only names; they are read where they are.
+    ``in_order`` runs its nodes in the order they are written, those that onnxruntime's optimizers
+    make last of what can run. Its own order puts all weight gradients behind the rest. ``arrays`` are values of constants that the model only names; they are read where they are.
     """
 
     def __init__(
