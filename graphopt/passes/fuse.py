@@ -56,7 +56,7 @@ class Fuse(Change):
     keep: tuple[str, ...] = ()
 
     def change(self, program: Program) -> None:
-        """Take the forms, in one walk."""
+        """Take the forms, walk by walk."""
         for forms in (FORMS, LAST, VIEWED):
             Walk(program, self.keep, forms).run()
             drop_dead(program, self.keep)

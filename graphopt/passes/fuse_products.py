@@ -47,20 +47,29 @@ def product_of_turned(s: Walk, op: Operator) -> Becomes | None:
 
 def flags_of_product(s: Walk, op: Operator) -> Becomes | None:
     """MatMul(A, Transpose(B)) = FusedMatMul(A, B, transB=1) for stacks; so for A, and factors."""
-    if not all(map(_is_batch, op.operands())):
+    operands = list(op.operands())
+    if not all(map(_is_batch, operands)) or operands[0].shape[:-2] != operands[1].shape[:-2]:
         return None
-    operands, attrs = [*op.operands()], dict[str, float]()
-    if operands[0].shape[:-2] != operands[1].shape[:-2]:
+    (a, turned_a, one), (b, turned_b, other) = (_bare(s, v) for v in operands)
+    if a is operands[0] and b is operands[1]:
         return None
-    for k, side in enumerate(("transA", "transB")):
-        before = _unswapped(s, operands[k])
-        if before is not None:
-            operands[k], attrs[side] = before, 1
-        inner = s.maker(operands[k], "Mul")
+    attrs = {"transA": int(turned_a), "transB": int(turned_b), "alpha": one * other}
+    return Becomes(PRODUCT, (a, b), attrs)
+
+
+def _bare(s: Walk, v: Variable) -> tuple[Variable, bool, float]:
+    """X, whether it is turned, and c, if v is c X or c X', in whatever order; v itself if not."""
+    turned, factor = False, 1.0
+    while True:
+        inner = s.maker(v, "Mul")
         found = None if inner is None else scaled(inner)
-        if inner is not None and found is not None and s.still(inner, found[0]):
-            operands[k], attrs["alpha"] = found[0], attrs.get("alpha", 1.0) * found[1]
-    return Becomes(PRODUCT, tuple(operands), attrs) if attrs else None
+        before = _unswapped(s, v)
+        if before is not None:
+            v, turned = before, not turned
+        elif inner is not None and found is not None and s.still(inner, found[0]):
+            v, factor = found[0], factor * found[1]
+        else:
+            return v, turned, factor
 
 
 def factor_of_product(s: Walk, op: Operator) -> Becomes | None:

@@ -19,7 +19,7 @@ from graphopt.passes.rules import first, ints, result_of
 class JoinSlices(Change):
     """Write slices along one axis, that leave nothing out and take nothing twice, as a Split.
 
-    It is one kernel, for which all threads copy.
+    One kernel instead of many. onnxruntime would find it, but run it late: see ``ops.fused``.
 
     >>> from graphopt.ir.parse import parse
     >>> p = parse('''

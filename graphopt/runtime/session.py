@@ -203,7 +203,8 @@ class Session:
     """A model loaded by onnxruntime on one device. The nodes of a long one are reordered.
 
     ``in_order`` runs its nodes in the order they are written, those that onnxruntime's optimizers
-    make last of what can run. Its own order puts all weight gradients behind the rest. ``arrays`` are values of constants that the model only names; they are read where they are.
+    make last of what can run. Its own order puts all weight gradients behind the rest. ``arrays``
+    are values of constants that the model only names; they are read where they are.
     """
 
     def __init__(

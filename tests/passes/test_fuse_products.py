@@ -81,6 +81,12 @@ CASES = {
         "u : f32[2, 5, 4] = Mul(v, 0.5)\ny : f32[2, 6, 4] = MatMul(t, u)",
         "y : f32[2, 6, 4] = com.microsoft::FusedMatMul(sc, v, transA=1, alpha=0.5)",
     ),
+    "flags_of_product, a factor of what is turned, and turned back": (
+        "t : f32[2, 6, 5] = Transpose(sc, perm=[0, 2, 1])\nu : f32[2, 6, 5] = Mul(2.0, t)\n"
+        "e : f32[2, 4, 5] = Transpose(v, perm=[0, 2, 1])\nf : f32[2, 4, 5] = Mul(e, 0.25)\n"
+        "g : f32[2, 5, 4] = Transpose(f, perm=[0, 2, 1])\ny : f32[2, 6, 4] = MatMul(u, g)",
+        "y : f32[2, 6, 4] = com.microsoft::FusedMatMul(sc, v, transA=1, alpha=0.5)",
+    ),
     "flags_of_product, a factor of two products": (
         "u : f32[2, 5, 4] = Mul(v, 0.5)\ny : f32[2, 4, 4] = MatMul(w, u)\n"
         "m : f32[2, 4, 6] = MatMul(n, sc)\nz : f32[2, 4, 6] = Exp(m)\n"
