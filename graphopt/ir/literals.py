@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
@@ -26,6 +28,19 @@ def as_literal(value: object) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         raise _no_number(value)
     return array
+
+
+def number(name: str, value: object) -> float:
+    """An argument that is one number.
+
+    Raises:
+        ArgumentTypeError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ArgumentTypeError(
+            f"{name} must be a number, not {type(value).__name__}", where=here()
+        )
+    return float(value)
 
 
 def _no_number(value: object) -> ArgumentTypeError:

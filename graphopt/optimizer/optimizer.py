@@ -252,4 +252,8 @@ def _regularized(p: Parameter, grad: Variable, default: WeightDecayRegularizer |
 def _named(items: Iterable[Variable | str]) -> set[str]:
     if isinstance(items, (str, Variable)):
         raise ArgumentTypeError("a list of Variables or names is wanted, not a single one")
+    for item in items:
+        if not isinstance(item, (str, Variable)):
+            kind = type(item).__name__
+            raise ArgumentTypeError(f"a list of Variables or names is wanted, not a {kind} in it")
     return {item if isinstance(item, str) else item.name for item in items}

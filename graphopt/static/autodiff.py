@@ -74,7 +74,7 @@ def gradients(
 
 
 def _listed(value: Variable | Sequence[Variable], what: str) -> list[Variable]:
-    values = [value] if isinstance(value, Variable) else list(value)
+    values = list(value) if isinstance(value, (list, tuple, set)) else [value]
     return [check_variable(v, what) for v in values]
 
 

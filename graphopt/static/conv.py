@@ -11,7 +11,7 @@ from graphopt.nn import functional
 from graphopt.nn.functional.windows import IntOrInts, Padding, spatial
 from graphopt.nn.layer.conv import check_groups, conv_initializer
 from graphopt.nn.layer.layers import LayerAttr, layer_parameter, required
-from graphopt.static.naming import activation_named, channels_of, layer_name
+from graphopt.static.naming import activation_named, all_or_nothing, channels_of, layer_name
 from graphopt.tensor.operands import named
 
 
@@ -59,6 +59,7 @@ class _Made:
         return activation, required(weight, f"{self.full}: param_attr"), bias
 
 
+@all_or_nothing
 def conv2d(
     input: Variable,
     num_filters: int,
@@ -85,6 +86,7 @@ def conv2d(
     return named(activation(y), name)
 
 
+@all_or_nothing
 def conv2d_transpose(
     input: Variable,
     num_filters: int,
@@ -118,6 +120,7 @@ def conv2d_transpose(
     return named(activation(y), name)
 
 
+@all_or_nothing
 def conv3d(
     input: Variable,
     num_filters: int,
@@ -140,6 +143,7 @@ def conv3d(
     return named(activation(y), name)
 
 
+@all_or_nothing
 def conv3d_transpose(
     input: Variable,
     num_filters: int,

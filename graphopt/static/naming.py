@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from graphopt.errors import ArgumentError, ShapeError, did_you_mean
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
 from graphopt.nn import functional
 from graphopt.nn.functional.windows import CHANNELS_LAST
-from graphopt.scoping import default_main_program
+from graphopt.scoping import default_main_program, default_startup_program
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 ACTIVATIONS: dict[str, Callable[[Variable], Variable]] = {
     "elu": functional.elu,
@@ -48,6 +53,17 @@ def activation_named(name: str | None) -> Callable[[Variable], Variable]:
             fix=did_you_mean(name, ACTIVATIONS) or f"use one of {', '.join(ACTIVATIONS)}",
         )
     return ACTIVATIONS[name]
+
+
+def all_or_nothing(layer: Callable[P, R]) -> Callable[P, R]:
+    """A function that makes parameters, without those if it refuses what it is given."""
+
+    @wraps(layer)
+    def whole(*args: P.args, **kwargs: P.kwargs) -> R:
+        with default_main_program().all_or_nothing(), default_startup_program().all_or_nothing():
+            return layer(*args, **kwargs)
+
+    return whole
 
 
 def layer_name(prefix: str, name: str | None) -> str:

@@ -23,6 +23,7 @@ from graphopt.static.conv import conv2d, conv2d_transpose, conv3d, conv3d_transp
 from graphopt.static.naming import (
     ACTIVATIONS,
     activation_named,
+    all_or_nothing,
     channels_of,
     known_dim,
     layer_name,
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 
+@all_or_nothing
 def batch_norm(
     input: Variable,
     act: str | None = None,
@@ -101,6 +103,7 @@ def _affine(
     return weight, layer_parameter(layer, [size], bias_attr, x.dtype, is_bias=True)
 
 
+@all_or_nothing
 def embedding(
     input: Variable,
     size: Sequence[int],
@@ -120,6 +123,7 @@ def embedding(
     return functional.embedding(input, table, padding_idx, is_sparse)
 
 
+@all_or_nothing
 def fc(
     x: Variable | list[Variable] | tuple[Variable, ...],
     size: int,
@@ -173,6 +177,7 @@ def _times_weight(g: Tape, layer: str, x: Variable, size: int, attr: LayerAttr) 
     return product
 
 
+@all_or_nothing
 def group_norm(
     input: Variable,
     groups: int,
@@ -191,6 +196,7 @@ def group_norm(
     return named(activation(y), name)
 
 
+@all_or_nothing
 def instance_norm(
     input: Variable,
     epsilon: float = 1e-5,
@@ -205,6 +211,7 @@ def instance_norm(
     return named(y, name)
 
 
+@all_or_nothing
 def layer_norm(
     input: Variable,
     scale: bool = True,
@@ -235,6 +242,7 @@ def layer_norm(
     return named(activation(functional.layer_norm(input, shape, weight, bias, epsilon)), name)
 
 
+@all_or_nothing
 def prelu(
     x: Variable,
     mode: str,

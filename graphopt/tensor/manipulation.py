@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphopt.errors import ArgumentError, ShapeError
+from graphopt.errors import ArgumentError, ArgumentTypeError, ShapeError
 from graphopt.ir.arithmetic import cast_to
 from graphopt.ir.tape import Tape, typed
 from graphopt.ir.types import DTypeLike, as_dtype
@@ -224,12 +224,19 @@ def split(
     [<Variable split_0 : f32[N, 1]>, <Variable split_1 : f32[N, 3]>]
 
     Raises:
+        ArgumentTypeError: num_or_sections is neither an int nor a list of ints.
         ArgumentError: the dim cannot be cut like this.
     """
     g = recorder(x)
     x = as_variable(g, x)
     at = axis_of(x, axis)
     dim = x.shape[at]
+    asked = num_or_sections if isinstance(num_or_sections, (list, tuple)) else [num_or_sections]
+    if not all(isinstance(size, int) for size in asked):
+        raise ArgumentTypeError(
+            f"split: num_or_sections is an int or a list of ints, not {num_or_sections!r}",
+            where=here(),
+        )
     if isinstance(num_or_sections, int):
         n = num_or_sections
         if n < 1 or (dim != -1 and dim % n):

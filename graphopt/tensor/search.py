@@ -12,6 +12,7 @@ from graphopt.ir.arithmetic import cast_to
 from graphopt.ir.tape import Tape, typed
 from graphopt.ir.types import DTypeLike, as_dtype
 from graphopt.ir.variable import Variable
+from graphopt.ir.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.logic import truth
 from graphopt.tensor.operands import (
@@ -214,10 +215,20 @@ def topk(
 
     >>> topk(x, 2)
     (<Variable topk_0 : f32[N, 2]>, <Variable topk_1 : i64[N, 2]>)
+
+    Raises:
+        ArgumentError: k is not positive, or more than there are elements.
     """
     g = recorder(x, k)
     x = as_variable(g, x)
     at = axis_of(x, -1 if axis is None else axis)
+    if isinstance(k, int) and not 0 < k <= (x.shape[at] if x.shape[at] != -1 else k):
+        raise ArgumentError(
+            f"topk: k cannot be {k}",
+            operands=[(x.name, x.tensor_type)],
+            where=here(),
+            fix=f"give a k from 1 to the length of dim {at}",
+        )
     values, indices = g.emit(
         "TopK", x, int_vector(g, k), outputs=2, axis=at, largest=int(largest), sorted=int(sorted)
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphopt.errors import ArgumentError
+from graphopt.ir.literals import number
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
@@ -52,10 +53,11 @@ def dropout(
     <Variable dropout_0 : f32[N, 4]>
 
     Raises:
+        ArgumentTypeError: p is no number.
         ArgumentError: p is not in [0, 1], or an unknown mode.
     """
     choice("dropout", "mode", mode, ["upscale_in_train", "downscale_in_infer"])
-    if not 0 <= p <= 1:
+    if not 0 <= number("dropout: p", p) <= 1:
         raise ArgumentError(f"dropout: p must be in [0, 1], not {p}", where=here())
     g = recorder(x)
     x = as_variable(g, x)

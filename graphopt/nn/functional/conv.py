@@ -98,6 +98,8 @@ def _conv(
         dilation=spatial(function, "dilation", dilation, n),
     )
     pads, auto_pad = window.pads(function, padding, x, layout)
+    if auto_pad == "NOTSET":
+        window.check_fits(function, x, pads)
     b = None if bias is None else g.Reshape(as_variable(g, bias), [-1])
     y = g.Conv(
         x,
@@ -232,7 +234,7 @@ def _conv_transpose(
             where=here(),
             fix="give the padding as ints",
         )
-    extra = spatial(function, "output_padding", output_padding, n)
+    extra = spatial(function, "output_padding", output_padding, n, least=0)
     if output_size is not None:
         wanted = spatial(function, "output_size", output_size, n)
         extra = _extra(function, window, pads, x, wanted)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphopt.errors import ShapeError
+from graphopt.ir.literals import number
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
@@ -37,6 +38,8 @@ def batch_norm(
     momentum running + (1 - momentum) batch if they are persistable. Else, and with
     use_global_stats, the running ones are used.
     """
+    epsilon = number("batch_norm: epsilon", epsilon)
+    momentum = number("batch_norm: momentum", momentum)
     g = recorder(x, running_mean, running_var, weight, bias)
     x = as_variable(g, x)
     need_rank(x, "batch_norm", 2, 3, 4, 5)
@@ -46,15 +49,15 @@ def batch_norm(
     scale, shift = _affine(g, x, weight, bias, (running_mean.shape[0],))
     operands = (x, scale, shift, running_mean, running_var)
     if not training or use_global_stats:
-        y = g.BatchNormalization(*operands, epsilon=float(epsilon))
+        y = g.BatchNormalization(*operands, epsilon=epsilon)
     else:
         y = Variable("", x.tensor_type, block=g.block, where=here())
         g.emit(
             "BatchNormalization",
             *operands,
             into=[y, _next(g, running_mean), _next(g, running_var)],
-            epsilon=float(epsilon),
-            momentum=float(momentum),
+            epsilon=epsilon,
+            momentum=momentum,
             training_mode=1,
         )
     if last:

@@ -231,6 +231,9 @@ class _Pool:
         x = layout.first(g, x)
         kernel = spatial(function, "kernel_size", kernel_size, n)
         strides = kernel if stride is None else spatial(function, "stride", stride, n)
-        pads, auto_pad = Window(kernel, strides, [1] * n).pads(function, padding, x, layout)
+        window = Window(kernel, strides, [1] * n)
+        pads, auto_pad = window.pads(function, padding, x, layout)
+        if auto_pad == "NOTSET":
+            window.check_fits(function, x, pads)
         wanted = pads if auto_pad == "NOTSET" else None
         return _Pool(x, layout, kernel, strides, wanted, auto_pad, int(ceil_mode))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from graphopt.errors import ArgumentError
+from graphopt.errors import ArgumentError, ShapeError
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
@@ -53,20 +53,20 @@ class Layout:
         return g.Transpose(x, perm=perm) if self.channels_last else x
 
 
-def spatial(function: str, argument: str, value: IntOrInts, n: int) -> list[int]:
-    """One int per spatial dim.
+def spatial(function: str, argument: str, value: IntOrInts, n: int, *, least: int = 1) -> list[int]:
+    """One int per spatial dim, of at least ``least``.
 
     Raises:
-        ArgumentError: as many ints as dims are not there.
+        ArgumentError: as many such ints as dims are not there.
     """
-    values = [value] * n if isinstance(value, int) else list(value)
+    values = list(value) if isinstance(value, Sequence) else [value]
     if len(values) == 1:
         values = values * n
-    if len(values) != n or not all(isinstance(v, int) for v in values):
+    if len(values) != n or not all(isinstance(v, int) and v >= least for v in values):
         raise ArgumentError(
             f"{function}: {argument} cannot be {value!r}",
             where=here(),
-            fix=f"give one int, or {n} of them",
+            fix=f"give one int of at least {least}, or {n} of them",
         )
     return values
 
@@ -106,6 +106,23 @@ class Window:
             where=here(),
             fix=f"give an int, {n} ints, {2 * n} ints, pairs per dim, 'SAME' or 'VALID'",
         )
+
+    def check_fits(self, function: str, x: Variable, pads: Sequence[int]) -> None:
+        """See that one window at least is in x with its padding, as far as dims are known.
+
+        Raises:
+            ShapeError: the window is larger.
+        """
+        n, sizes = len(self.kernel), x.shape[2:]
+        spans = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
+        room = [s + pads[k] + pads[n + k] for k, s in enumerate(sizes)]
+        if any(s != -1 and span > r for s, span, r in zip(sizes, spans, room, strict=True)):
+            raise ShapeError(
+                f"{function}: a window of {' x '.join(map(str, spans))} is larger than x",
+                operands=[(x.name, x.tensor_type), ("padding", list(pads))],
+                where=here(),
+                fix="make the window smaller, or the padding larger",
+            )
 
     def _automatic(self, function: str, padding: str, x: Variable) -> tuple[list[int], str]:
         kind = padding.upper()
