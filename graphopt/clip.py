@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from graphopt.errors import ArgumentError
+from graphopt.ir.literals import number
 from graphopt.ir.operator import Role
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Parameter, Variable
@@ -51,13 +52,12 @@ class ClipGradByValue(ClipGradBase):
     """
 
     def __init__(self, max: float, min: float | None = None) -> None:
-        if min is None:
-            if max <= 0:
-                raise ArgumentError(f"ClipGradByValue: max must be positive, not {max}")
-            min = -max
-        if min > max:
+        self.max = number("ClipGradByValue: max", max)
+        if min is None and self.max <= 0:
+            raise ArgumentError(f"ClipGradByValue: max must be positive, not {max}")
+        self.min = -self.max if min is None else number("ClipGradByValue: min", min)
+        if self.min > self.max:
             raise ArgumentError(f"ClipGradByValue: min {min} is above max {max}")
-        self.max, self.min = float(max), float(min)
 
     def clipper(self, g: Tape, grads: Sequence[Variable]) -> Clip:
         """Clip to the bounds."""
@@ -77,9 +77,9 @@ class ClipGradByNorm(ClipGradBase):
     """
 
     def __init__(self, clip_norm: float) -> None:
-        if clip_norm <= 0:
+        self.clip_norm = number("ClipGradByNorm: clip_norm", clip_norm)
+        if self.clip_norm <= 0:
             raise ArgumentError(f"ClipGradByNorm: clip_norm must be positive, not {clip_norm}")
-        self.clip_norm = float(clip_norm)
 
     def clipper(self, g: Tape, grads: Sequence[Variable]) -> Clip:
         """Scale by the gradient's own norm."""
@@ -104,7 +104,7 @@ class ClipGradByGlobalNorm(ClipGradBase):
     def __init__(
         self, clip_norm: float, group_name: str = "default_group", auto_skip_clip: bool = False
     ) -> None:
-        self.clip_norm = float(clip_norm)
+        self.clip_norm = number("ClipGradByGlobalNorm: clip_norm", clip_norm)
         self.group_name = group_name
         self.auto_skip_clip = auto_skip_clip
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, DTypeError, ShapeError
 from graphopt.ir.block import Block
+from graphopt.ir.literals import as_literal, number
 from graphopt.ir.seeds import next_seed
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import BFLOAT16, to_onnx_dtype
@@ -47,6 +48,7 @@ class Constant(Initializer):
     """Every element the same."""
 
     def __init__(self, value: float = 0.0) -> None:
+        as_literal(value)
         self.value = value
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
@@ -80,28 +82,30 @@ class Normal(Initializer):
     """Gaussian with the given mean and standard deviation."""
 
     def __init__(self, mean: float = 0.0, std: float = 1.0, *, seed: int = 0) -> None:
-        self.mean, self.std, self.seed = mean, std, seed
+        self.mean, self.std = number("Normal: mean", mean), number("Normal: std", std)
+        self.seed = seed
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
         """RandomNormal."""
         seed = next_seed(g.program, self.seed)
-        mean, scale = float(self.mean), float(self.std)
-        _draw(g, w, partial(g.RandomNormal, mean=mean, scale=scale, shape=[*shape], seed=seed))
+        drawn = partial(g.RandomNormal, mean=self.mean, scale=self.std)
+        _draw(g, w, partial(drawn, shape=[*shape], seed=seed))
 
 
 class Uniform(Initializer):
     """Uniform in [low, high)."""
 
     def __init__(self, low: float = -1.0, high: float = 1.0, *, seed: int = 0) -> None:
-        if low > high:
+        self.low, self.high = number("Uniform: low", low), number("Uniform: high", high)
+        self.seed = seed
+        if self.low > self.high:
             raise ArgumentError(f"Uniform: low {low} is above high {high}")
-        self.low, self.high, self.seed = low, high, seed
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
         """RandomUniform."""
         seed = next_seed(g.program, self.seed)
-        low, high = float(self.low), float(self.high)
-        _draw(g, w, partial(g.RandomUniform, low=low, high=high, shape=[*shape], seed=seed))
+        drawn = partial(g.RandomUniform, low=self.low, high=self.high)
+        _draw(g, w, partial(drawn, shape=[*shape], seed=seed))
 
 
 def _draw(g: Tape, w: Variable, random_op: Callable[..., Variable]) -> None:

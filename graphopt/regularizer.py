@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
+from graphopt.ir.literals import number
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Parameter, Variable
 
@@ -13,7 +14,7 @@ class WeightDecayRegularizer:
     def __init__(self, coeff: float) -> None:
         if coeff is None:
             raise ArgumentError(f"{type(self).__name__} needs a coefficient", fix="e.g. 1e-4")
-        self.coeff = float(coeff)
+        self.coeff = number(f"{type(self).__name__}: coeff", coeff)
 
     def decay(self, g: Tape, parameter: Parameter) -> Variable:
         """The gradient of the penalty for ``parameter``."""

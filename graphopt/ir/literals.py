@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -41,6 +41,18 @@ def number(name: str, value: object) -> float:
             f"{name} must be a number, not {type(value).__name__}", where=here()
         )
     return float(value)
+
+
+def integer(name: str, value: object) -> int:
+    """An argument that is one int.
+
+    Raises:
+        ArgumentTypeError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        kind = type(value).__name__
+        raise ArgumentTypeError(f"{name} must be an int, not {kind}", where=here())
+    return int(value)
 
 
 def _no_number(value: object) -> ArgumentTypeError:

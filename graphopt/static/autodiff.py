@@ -79,11 +79,10 @@ def _listed(value: Variable | Sequence[Variable], what: str) -> list[Variable]:
 
 
 def _variables(program: Program, items: Iterable[Variable | str]) -> list[Variable]:
-    if isinstance(items, (str, Variable)):
-        items = [items]
+    listed = items if isinstance(items, (list, tuple, set, frozenset)) else [items]
     return [
         program.global_block().var(v) if isinstance(v, str) else check_variable(v, "an entry")
-        for v in items
+        for v in listed
     ]
 
 

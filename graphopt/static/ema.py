@@ -9,6 +9,7 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, StateError
 from graphopt.initializer import Constant
+from graphopt.ir.literals import number
 from graphopt.ir.operator import Role
 from graphopt.ir.program import Program
 from graphopt.ir.tape import Tape
@@ -54,7 +55,7 @@ class ExponentialMovingAverage:
         thres_steps: Variable | None = None,
         name: str | None = None,
     ) -> None:
-        if not 0 <= decay < 1:
+        if not 0 <= number("the decay", decay) < 1:
             raise ArgumentError(f"the decay must be in [0, 1), not {decay}")
         main = default_main_program()
         parameters = [p for p in main.all_parameters() if p.trainable]

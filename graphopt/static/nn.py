@@ -11,12 +11,14 @@ from collections.abc import Sequence
 
 from graphopt.errors import ArgumentError
 from graphopt.initializer import Constant
+from graphopt.ir.literals import integer
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import DTypeLike
 from graphopt.ir.variable import Parameter, Variable
 from graphopt.ir.where import here
 from graphopt.nn import functional
 from graphopt.nn.layer.layers import LayerAttr, layer_parameter, required, statistic
+from graphopt.passes.backward import check_variable
 from graphopt.scoping import recorder
 from graphopt.static.control_flow import case, cond, scan, switch_case, while_loop
 from graphopt.static.conv import conv2d, conv2d_transpose, conv3d, conv3d_transpose
@@ -145,7 +147,9 @@ def fc(
         ShapeError: a dim of the weight is not known.
     """
     function = activation_named(activation)
-    inputs = [x] if isinstance(x, Variable) else list(x)
+    listed = x if isinstance(x, (list, tuple)) else [x]
+    inputs = [check_variable(v, "static.nn.fc: x") for v in listed]
+    num_flatten_dims = integer("static.nn.fc: num_flatten_dims", num_flatten_dims)
     attrs = weight_attr if isinstance(weight_attr, list) else [weight_attr] * len(inputs)
     g = recorder(*inputs)
     flat = [_flattened(v, num_flatten_dims) for v in inputs]

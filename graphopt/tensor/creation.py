@@ -6,6 +6,7 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, ShapeError
 from graphopt.ir.arithmetic import cast_to
+from graphopt.ir.literals import as_literal, integer
 from graphopt.ir.tape import Tape
 from graphopt.ir.types import DTypeLike, TensorType, as_dtype
 from graphopt.ir.variable import Variable
@@ -143,7 +144,7 @@ def _filled(g: Tape, shape: object, value: Number, dtype: np.dtype) -> Variable:
     if isinstance(value, Variable):
         y: Variable = g.Expand(_scalar(g, value, dtype), wanted)
     else:
-        y = g.ConstantOfShape(wanted, value=np.array([value]).astype(dtype))
+        y = g.ConstantOfShape(wanted, value=as_literal(value).reshape(1).astype(dtype))
     return with_dims(y, dims_of(shape))
 
 
@@ -174,6 +175,7 @@ def linspace(
     name: str | None = None,
 ) -> Variable:
     """``num`` numbers from start to stop, both included, evenly spaced        result: [num]."""
+    num = integer("linspace: num", num)
     found = as_dtype(dtype or "float32")
     g = recorder(start, stop)
     if not isinstance(start, Variable) and not isinstance(stop, Variable):

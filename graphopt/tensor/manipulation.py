@@ -9,6 +9,7 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, ShapeError
 from graphopt.ir.arithmetic import cast_to
+from graphopt.ir.literals import integer
 from graphopt.ir.tape import Tape, typed
 from graphopt.ir.types import DTypeLike, as_dtype
 from graphopt.ir.variable import Variable
@@ -178,7 +179,8 @@ def roll(
     """
     g = recorder(x)
     x = as_variable(g, x)
-    moves = [shifts] if isinstance(shifts, int) else list(shifts)
+    listed = shifts if isinstance(shifts, (list, tuple)) else [shifts]
+    moves = [integer("roll: a shift", shift) for shift in listed]
     if axis is None:
         return named(g.reshape_like(_rolled(g, g.Reshape(x, [-1]), moves[0], 0), x), name)
     axes = [axis] if isinstance(axis, int) else list(axis)

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, DTypeError
 from graphopt.initializer import Constant
+from graphopt.ir.literals import integer, number
 from graphopt.ir.operator import Role
 from graphopt.ir.program import Program
 from graphopt.ir.schema import Attr
@@ -68,6 +69,7 @@ def uniform(
         ArgumentTypeError: the shape is not a list, tuple or Variable of ints.
         DTypeError: the dtype is no float.
     """
+    min, max = number("uniform: min", min), number("uniform: max", max)
     g, found = _recorder("uniform", shape), _float("uniform", dtype)
     return named(_uniform(g, shape, min, max, found, seed), name)
 
@@ -94,7 +96,7 @@ def _float(function: str, dtype: DTypeLike | None) -> np.dtype:
 def _uniform(
     g: Tape, shape: ShapeLike, low: float, high: float, dtype: np.dtype, seed: int = 0
 ) -> Variable:
-    drawn = {"dtype": to_onnx_dtype(dtype), "low": float(low), "high": float(high)}
+    drawn = {"dtype": to_onnx_dtype(dtype), "low": low, "high": high}
     return _drawn(g, "RandomUniform", shape, seed, drawn)
 
 
@@ -132,7 +134,7 @@ def randn(shape: ShapeLike, dtype: DTypeLike | None = None, name: str | None = N
 
 
 def _normal(g: Tape, shape: ShapeLike, mean: float, std: float, dtype: np.dtype) -> Variable:
-    drawn = {"dtype": to_onnx_dtype(dtype), "mean": float(mean), "scale": float(std)}
+    drawn = {"dtype": to_onnx_dtype(dtype), "mean": mean, "scale": std}
     return _drawn(g, "RandomNormal", shape, 0, drawn)
 
 
@@ -181,10 +183,11 @@ def randint(
         ArgumentError: the range is empty.
     """
     low, high = (0, low) if high is None else (low, high)
+    low, high = integer("randint: low", low), integer("randint: high", high)
     if low >= high:
         raise ArgumentError(f"randint: there is no integer in [{low}, {high})", where=here())
     g = _recorder("randint", shape)
-    u = _uniform(g, shape, low, high, np.dtype("f8"))
+    u = _uniform(g, shape, float(low), float(high), np.dtype("f8"))
     return named(g.Cast(g.Floor(u), to=to_onnx_dtype(as_dtype(dtype or "int64"))), name)
 
 

@@ -52,6 +52,44 @@ CASES = {
     "an epsilon that is a letter": (
         lambda v: NN.batch_norm(v.image, epsilon="x"), TypeError, "batch_norm: epsilon",
     ),
+    "a slope that is a letter": (lambda v: F.leaky_relu(v.x, "a"), TypeError, "negative_slope"),
+    "an alpha that is a letter": (lambda v: F.elu(v.x, "a"), TypeError, "elu: alpha"),
+    "groups that are a letter": (lambda v: F.group_norm(v.image, "a"), TypeError, "num_groups"),
+    "a width that is a letter": (lambda v: F.layer_norm(v.x, 6, epsilon="a"), TypeError, "epsilon"),
+    "a delta that is a letter": (
+        lambda v: F.smooth_l1_loss(v.x, v.x, delta="a"), TypeError, "delta",
+    ),
+    "a size that is a letter": (
+        lambda v: F.interpolate(v.image, size=["a", 2]), TypeError, "interpolate: a size",
+    ),
+    "a scale that is a letter": (
+        lambda v: F.interpolate(v.image, scale_factor="a"), TypeError, "scale_factor",
+    ),
+    "a padding of half a pixel": (
+        lambda v: F.conv2d(v.image, v.filter, padding=0.5), ValueError, "padding",
+    ),
+    "an input that is a number": (lambda v: NN.fc(5, 4), TypeError, "fc: x must be a Variable"),
+    "dims to keep that are a letter": (
+        lambda v: NN.fc(v.x, 4, num_flatten_dims="a"), TypeError, "num_flatten_dims",
+    ),
+    "filters that are a letter": (lambda v: NN.conv2d(v.image, "a", 3), TypeError, "channels"),
+    "a value that is a letter": (lambda v: go.full([2], "a"), TypeError, "as a number"),
+    "half a number": (lambda v: go.linspace(0, 1, 2.5), TypeError, "linspace: num"),
+    "half a shift": (lambda v: go.roll(v.x, 0.5), TypeError, "roll: a shift"),
+    "a bound that is a letter": (lambda v: go.uniform([2], min="a"), TypeError, "uniform: min"),
+    "half a bound": (lambda v: go.randint(0.5, 3), TypeError, "randint: low"),
+    "a norm that is a letter": (
+        lambda v: go.nn.ClipGradByGlobalNorm("a"), TypeError, "clip_norm",
+    ),
+    "a bound for gradients that is a letter": (
+        lambda v: go.nn.ClipGradByValue(1.0, "a"), TypeError, "min",
+    ),
+    "a coefficient that is a letter": (lambda v: go.regularizer.L2Decay("a"), TypeError, "coeff"),
+    "a mean that is a letter": (lambda v: go.nn.initializer.Normal("a"), TypeError, "mean"),
+    "a start that is a letter": (lambda v: go.nn.initializer.Constant("a"), TypeError, "number"),
+    "a list that is a number": (
+        lambda v: go.static.append_backward(v.loss, parameter_list=5), TypeError, "an entry",
+    ),
     "groups that do not fit": (lambda v: NN.group_norm(v.image, 2), ValueError, "group"),
     "an unknown mode": (lambda v: NN.prelu(v.image, "most"), ValueError, "most"),
 }  # fmt: skip

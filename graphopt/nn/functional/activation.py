@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphopt.errors import ArgumentError
 from graphopt.ir.arithmetic import cast_to
+from graphopt.ir.literals import number
 from graphopt.ir.types import DTypeLike, as_dtype
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
@@ -14,13 +15,13 @@ from graphopt.tensor.operands import TensorLike, as_variable, axis_of, named, un
 def celu(x: TensorLike, alpha: float = 1.0, name: str | None = None) -> Variable:
     """x above 0, alpha (exp(x / alpha) - 1) below        x: [*n]."""
     g = recorder(x)
-    return named(g.Celu(as_variable(g, x), alpha=float(alpha)), name)
+    return named(g.Celu(as_variable(g, x), alpha=number("celu: alpha", alpha)), name)
 
 
 def elu(x: TensorLike, alpha: float = 1.0, name: str | None = None) -> Variable:
     """x above 0, alpha (exp x - 1) from 0 down        x: [*n]."""
     g = recorder(x)
-    return named(g.Elu(as_variable(g, x), alpha=float(alpha)), name)
+    return named(g.Elu(as_variable(g, x), alpha=number("elu: alpha", alpha)), name)
 
 
 def gelu(x: TensorLike, approximate: bool = False, name: str | None = None) -> Variable:
@@ -66,7 +67,8 @@ def hardsigmoid(
 ) -> Variable:
     """min(max(slope x + offset, 0), 1)        x: [*n]."""
     g = recorder(x)
-    return named(g.HardSigmoid(as_variable(g, x), alpha=float(slope), beta=float(offset)), name)
+    alpha, beta = number("hardsigmoid: slope", slope), number("hardsigmoid: offset", offset)
+    return named(g.HardSigmoid(as_variable(g, x), alpha=alpha, beta=beta), name)
 
 
 def hardswish(x: TensorLike, name: str | None = None) -> Variable:
@@ -88,7 +90,8 @@ def hardtanh(
 def leaky_relu(x: TensorLike, negative_slope: float = 0.01, name: str | None = None) -> Variable:
     """x from 0 up, negative_slope x below        x: [*n]."""
     g = recorder(x)
-    return named(g.LeakyRelu(as_variable(g, x), alpha=float(negative_slope)), name)
+    alpha = number("leaky_relu: negative_slope", negative_slope)
+    return named(g.LeakyRelu(as_variable(g, x), alpha=alpha), name)
 
 
 def log_sigmoid(x: TensorLike, name: str | None = None) -> Variable:
@@ -155,7 +158,8 @@ def selu(
 ) -> Variable:
     """scale x above 0, scale alpha (exp x - 1) from 0 down        x: [*n]."""
     g = recorder(x)
-    return named(g.Selu(as_variable(g, x), alpha=float(alpha), gamma=float(scale)), name)
+    alpha, gamma = number("selu: alpha", alpha), number("selu: scale", scale)
+    return named(g.Selu(as_variable(g, x), alpha=alpha, gamma=gamma), name)
 
 
 def sigmoid(x: TensorLike, name: str | None = None) -> Variable:
@@ -198,11 +202,11 @@ def softplus(
 
 def softshrink(x: TensorLike, threshold: float = 0.5, name: str | None = None) -> Variable:
     """x moved to 0 by threshold, and 0 where |x| <= threshold        x: [*n]."""
-    if threshold < 0:
+    bound = number("softshrink: threshold", threshold)
+    if bound < 0:
         raise ArgumentError(f"softshrink: threshold cannot be {threshold}", where=here())
     g = recorder(x)
     x = as_variable(g, x)
-    bound = float(threshold)
     return named(g.Sub(x, g.Clip(x, g.const(-bound, x.dtype), g.const(bound, x.dtype))), name)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphopt.errors import ArgumentError
-from graphopt.ir.literals import number
+from graphopt.ir.literals import integer, number
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
@@ -127,9 +127,11 @@ def _target_sizes(
             where=here(),
         )
     if size is not None:
-        return [size] * len(old) if isinstance(size, int) else list(size)
-    factors = [factor] * len(old) if isinstance(factor, (int, float)) else list(factor or ())
-    return [math.floor(d * f) for d, f in zip(old, factors, strict=True)]
+        sizes = size if isinstance(size, (list, tuple)) else [size] * len(old)
+        return [integer("interpolate: a size", s) for s in sizes]
+    factors = factor if isinstance(factor, (list, tuple)) else [factor] * len(old)
+    scales = [number("interpolate: a scale_factor", f) for f in factors]
+    return [math.floor(d * f) for d, f in zip(old, scales, strict=True)]
 
 
 def _nearest(old: int, new: int, align_corners: bool) -> np.ndarray:

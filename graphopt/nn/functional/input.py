@@ -6,6 +6,7 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, DTypeError
 from graphopt.ir.arithmetic import cast_to
+from graphopt.ir.literals import integer
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
 from graphopt.scoping import recorder
@@ -59,7 +60,7 @@ def padding_row(padding_idx: int, rows: int) -> int:
     Raises:
         ArgumentError: there is no such row.
     """
-    if not -rows <= padding_idx < rows:
+    if not -rows <= integer("embedding: padding_idx", padding_idx) < rows:
         raise ArgumentError(
             f"embedding: padding_idx {padding_idx} is not a row of a table of {rows}", where=here()
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphopt.errors import ArgumentError, ShapeError
+from graphopt.ir.literals import number
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
@@ -224,7 +225,7 @@ def smooth_l1_loss(
 
     Without is_huber all is divided by delta.
     """
-    if not delta > 0:
+    if not number("smooth_l1_loss: delta", delta) > 0:
         raise ArgumentError(f"smooth_l1_loss: delta must be positive, not {delta}", where=here())
     x, y = pair("Sub", input, label)
     g = recorder(x, y)

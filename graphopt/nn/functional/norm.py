@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphopt.errors import ShapeError
-from graphopt.ir.literals import number
+from graphopt.ir.literals import integer, number
 from graphopt.ir.tape import Tape
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
@@ -106,13 +106,15 @@ def group_norm(
     >>> group_norm(image, num_groups=3)
     <Variable reshape_1 : f32[N, 3, 8, 8]>
     """
+    num_groups = integer("group_norm: num_groups", num_groups)
+    epsilon = number("group_norm: epsilon", epsilon)
     g = recorder(x, weight, bias)
     x = as_variable(g, x)
     last = data_format in CHANNELS_LAST.values()
     if last:
         x = g.Transpose(x, perm=[0, x.ndim - 1, *range(1, x.ndim - 1)])
     channels = x.shape[1]
-    if channels % num_groups or channels < 0:
+    if num_groups < 1 or channels % num_groups or channels < 0:
         raise ShapeError(
             f"group_norm: {num_groups} groups do not divide the channels",
             operands=[(x.name, x.tensor_type)],
@@ -165,7 +167,9 @@ def instance_norm(
     x = as_variable(g, x)
     need_rank(x, "instance_norm", 3, 4, 5)
     scale, shift = _affine(g, x, weight, bias, (x.shape[1],))
-    return named(g.InstanceNormalization(x, scale, shift, epsilon=float(eps)), name)
+    return named(
+        g.InstanceNormalization(x, scale, shift, epsilon=number("instance_norm: eps", eps)), name
+    )
 
 
 def layer_norm(
@@ -187,7 +191,8 @@ def layer_norm(
     x = as_variable(g, x)
     shape = _last_dims("layer_norm", x, normalized_shape)
     scale, shift = _affine(g, x, weight, bias, shape)
-    y = g.LayerNormalization(x, scale, shift, axis=-len(shape), epsilon=float(epsilon))
+    epsilon = number("layer_norm: epsilon", epsilon)
+    y = g.LayerNormalization(x, scale, shift, axis=-len(shape), epsilon=epsilon)
     return named(y, name)
 
 
@@ -221,7 +226,7 @@ def normalize(
     g = recorder(x)
     x = as_variable(g, x)
     at = axis_of(x, axis) if x.ndim > 1 else 0
-    size = norm(x, float(p), at, keepdim=True)
+    size = norm(x, number("normalize: p", p), at, keepdim=True)
     return named(g.Div(x, g.Max(size, g.const(epsilon, x.dtype))), name)
 
 

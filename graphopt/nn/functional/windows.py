@@ -88,6 +88,8 @@ class Window:
             ArgumentError: a padding that has none of Paddle's forms.
         """
         n = layout.n
+        if not isinstance(padding, (int, str, list, tuple)):
+            raise self._no_padding(function, padding)
         if isinstance(padding, str):
             return self._automatic(function, padding, x)
         if isinstance(padding, int):
@@ -101,7 +103,11 @@ class Window:
             return [*flat[::2], *flat[1::2]], "NOTSET"
         if len(flat) == len(items) == 1:
             return flat * (2 * n), "NOTSET"
-        raise ArgumentError(
+        raise self._no_padding(function, padding)
+
+    def _no_padding(self, function: str, padding: object) -> ArgumentError:
+        n = len(self.kernel)
+        return ArgumentError(
             f"{function}: padding cannot be {padding!r}",
             where=here(),
             fix=f"give an int, {n} ints, {2 * n} ints, pairs per dim, 'SAME' or 'VALID'",

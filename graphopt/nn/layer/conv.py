@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from graphopt.errors import ArgumentError
 from graphopt.initializer import Initializer, Normal
+from graphopt.ir.literals import integer
 from graphopt.ir.variable import Variable
 from graphopt.ir.where import here
 from graphopt.nn import functional
@@ -63,6 +64,8 @@ class _Conv(Layer):
 
 def check_groups(function: str, in_channels: int, out_channels: int, groups: int) -> None:
     """Raise ArgumentError unless groups divides both numbers of channels."""
+    for value in (in_channels, out_channels, groups):
+        integer(f"{function}: a number of channels or groups", value)
     if groups < 1 or in_channels % groups or out_channels % groups:
         raise ArgumentError(
             f"{function}: {groups} groups do not divide {in_channels} and {out_channels} channels",
