@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from graphopt.ir.program import Program
-from graphopt.ir.variable import Variable
-from graphopt.runtime.session import cuda_devices
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.variable import Variable
+from graphopt.runtime.ort.session import cuda_devices
 from graphopt.scoping import program_guard
 
 SAMPLES: dict[str, tuple[list[int | str | None], str]] = {

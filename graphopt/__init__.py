@@ -19,12 +19,12 @@ from typing import Final
 import numpy as np
 
 from graphopt import errors, nn, onnx, optimizer, regularizer, static, tensor
-from graphopt.ir.arithmetic import register_methods
-from graphopt.ir.seeds import seed
-from graphopt.ir.types import BFLOAT16
+from graphopt.ir.model.arithmetic import register_methods
+from graphopt.ir.model.seeds import seed
+from graphopt.ir.types.types import BFLOAT16
 from graphopt.onnx.gradient import grad
 from graphopt.parameters import ParamAttr, create_parameter
-from graphopt.runtime.place import CPUPlace, CUDAPlace
+from graphopt.runtime.ort.place import CPUPlace, CUDAPlace
 from graphopt.tensor import *  # noqa: F403 - Paddle's tensor functions, listed in tensor.__all__
 from graphopt.tensor.methods import METHODS as _METHODS
 

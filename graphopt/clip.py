@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from graphopt.errors import ArgumentError
-from graphopt.ir.literals import number
-from graphopt.ir.operator import Role
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.ir.where import at
+from graphopt.ir.model.operator import Role
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.literals import number
+from graphopt.ir.types.where import at
 
 Pairs = list[tuple[Parameter, Variable]]
 Clip = Callable[[Tape, Variable], Variable]

@@ -13,12 +13,12 @@ from functools import partial
 import numpy as np
 
 from graphopt.errors import ArgumentError, DTypeError, ShapeError
-from graphopt.ir.block import Block
-from graphopt.ir.literals import as_literal, number
-from graphopt.ir.seeds import next_seed
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import BFLOAT16, to_onnx_dtype
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.block import Block
+from graphopt.ir.model.seeds import next_seed
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import as_literal, number
+from graphopt.ir.types.types import BFLOAT16, to_onnx_dtype
 
 GAINS = {
     "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "linear": 1.0, "relu": math.sqrt(2.0),

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, ShapeError
 from graphopt.initializer import Constant, Initializer, XavierUniform
-from graphopt.ir.block import declared_type
-from graphopt.ir.program import Program
-from graphopt.ir.types import DTypeLike, TensorType
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.block import declared_type
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.types import DTypeLike, TensorType
+from graphopt.ir.types.where import here
 from graphopt.regularizer import WeightDecayRegularizer
 from graphopt.scoping import default_main_program, default_startup_program
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
-from graphopt.ir.literals import number
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Parameter, Variable
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.literals import number
 
 
 class WeightDecayRegularizer:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
-from graphopt.ir.program import Program
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
 
 _programs: list[tuple[Program, Program]] = [(Program(), Program())]
 

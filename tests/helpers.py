@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from graphopt.ir.program import Program
-from graphopt.runtime.scope import Scope
+from graphopt.ir.model.program import Program
+from graphopt.runtime.state.scope import Scope
 
 
 def held(scope: Scope, name: str) -> np.ndarray:

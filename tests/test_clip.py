@@ -6,11 +6,11 @@ import pytest
 from graphopt.clip import ClipGradBase, ClipGradByGlobalNorm, ClipGradByNorm, ClipGradByValue
 from graphopt.errors import ArgumentError
 from graphopt.initializer import Constant
-from graphopt.ir.operator import Role
-from graphopt.ir.program import Program
+from graphopt.ir.model.operator import Role
+from graphopt.ir.model.program import Program
 from graphopt.parameters import ParamAttr, create_parameter
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.scope import Scope
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import default_main_program, program_guard
 from tests.ops import harness
 

@@ -17,9 +17,9 @@ from graphopt.initializer import (
     XavierUniform,
     fans,
 )
-from graphopt.ir.program import Program
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.scope import Scope
+from graphopt.ir.model.program import Program
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.state.scope import Scope
 from tests.helpers import held
 
 LINEAR = (300, 100)  # [in, out]

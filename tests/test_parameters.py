@@ -9,8 +9,8 @@ from graphopt.errors import (
     UninitializedError,
 )
 from graphopt.initializer import Assign, Constant, Normal
-from graphopt.ir.program import Program
-from graphopt.ir.types import parse_type
+from graphopt.ir.model.program import Program
+from graphopt.ir.types.types import parse_type
 from graphopt.parameters import (
     ParamAttr,
     as_param_attr,
@@ -20,8 +20,8 @@ from graphopt.parameters import (
     parameter_name,
 )
 from graphopt.regularizer import L1Decay
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.scope import Scope
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import default_main_program, default_startup_program, program_guard
 from tests.helpers import held
 

@@ -4,8 +4,8 @@ import pytest
 from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.parameters import create_parameter
 from graphopt.regularizer import L1Decay, L2Decay, WeightDecayRegularizer, as_regularizer
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.scope import Scope
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import default_main_program
 from tests.helpers import put
 

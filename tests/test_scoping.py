@@ -3,14 +3,14 @@ import pytest
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.initializer import Constant, Normal, TruncatedNormal, XavierUniform
-from graphopt.ir import seeds
-from graphopt.ir.program import Program
-from graphopt.ir.seeds import next_seed
+from graphopt.ir.model import seeds
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.seeds import next_seed
 from graphopt.onnx import to_model
 from graphopt.parameters import create_parameter
-from graphopt.passes.backward import gradients
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.scope import Scope
+from graphopt.passes.gradients.backward import gradients
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import (
     default_main_program,
     default_startup_program,

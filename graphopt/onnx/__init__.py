@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from onnx import ModelProto
 
-from graphopt.ir.program import Program
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.variable import Variable
 from graphopt.onnx import backend
 from graphopt.onnxio.write import inlined
-from graphopt.runtime.plan import Plan
-from graphopt.runtime.request import as_request
+from graphopt.runtime.plan.plan import Plan
+from graphopt.runtime.request.request import as_request
 
 
 def to_model(

@@ -20,13 +20,13 @@ import onnx
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 from graphopt.errors import ArgumentError, GraphoptError
-from graphopt.ir.types import to_onnx_dtype
+from graphopt.ir.types.types import to_onnx_dtype
 from graphopt.onnxio.read import ReadModel, read
 from graphopt.onnxio.source import open_model
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.place import CPUPlace, CUDAPlace, Place
-from graphopt.runtime.scope import Scope
-from graphopt.runtime.session import cuda_devices
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.ort.place import CPUPlace, CUDAPlace, Place
+from graphopt.runtime.ort.session import cuda_devices
+from graphopt.runtime.state.scope import Scope
 
 
 class GraphoptBackendRep(BackendRep):

@@ -9,18 +9,18 @@ import numpy as np
 import onnx
 
 from graphopt.errors import ArgumentError, DTypeError, UnknownVariableError, did_you_mean
-from graphopt.ir.operator import Role
-from graphopt.ir.program import Program
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.operator import Role
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
 from graphopt.onnxio.interface import complete, under_own_names
 from graphopt.onnxio.read import ReadModel, read
 from graphopt.onnxio.source import open_model
 from graphopt.onnxio.weights import state_kinds
 from graphopt.onnxio.write import inlined
-from graphopt.passes.backward import gradients
-from graphopt.runtime.plan import Plan
-from graphopt.runtime.request import as_request
+from graphopt.passes.gradients.backward import gradients
+from graphopt.runtime.plan.plan import Plan
+from graphopt.runtime.request.request import as_request
 
 Names = str | Sequence[str]
 

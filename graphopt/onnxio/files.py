@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import onnx
 
-from graphopt.ir.types import to_onnx_dtype
+from graphopt.ir.types.types import to_onnx_dtype
 
 LARGEST = 2**31 - 2**20  # bytes: protobuf's limit, and room for what is around the weights
 ALIGNMENT = 4096

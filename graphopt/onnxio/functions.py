@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from graphopt.ir.operator import Operator
-from graphopt.ir.schema import make_node
-from graphopt.ir.variable import Constant, Variable
-from graphopt.ops.registry import composite_of
+from graphopt.ir.model.operator import Operator
+from graphopt.ir.model.schema import make_node
+from graphopt.ir.model.variable import Constant, Variable
+from graphopt.ops.registry.registry import composite_of
 
 DOMAIN = "graphopt"
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import onnx
 
 from graphopt.errors import FileError
-from graphopt.ir.clone import Copies
-from graphopt.ir.operator import Operator, Role
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
-from graphopt.passes.backward import gradients
+from graphopt.ir.edit.clone import Copies
+from graphopt.ir.model.operator import Operator, Role
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.passes.gradients.backward import gradients
 
 TYPE = "ai.onnx.preview.training::Gradient"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.variable import Variable
 from graphopt.onnxio.write import value_info
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from graphopt.ir.schema import OpDef, op_def
+from graphopt.ir.model.schema import OpDef, op_def
 from graphopt.onnxio.ort_gaps import NEWEST_OPSET
 
 # Worded anew, or with further dtypes and attributes; alike for what the older definition takes.

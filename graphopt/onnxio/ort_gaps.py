@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from graphopt.ir.operator import Operator
-from graphopt.ir.types import from_onnx_dtype, to_onnx_dtype
+from graphopt.ir.model.operator import Operator
+from graphopt.ir.types.types import from_onnx_dtype, to_onnx_dtype
 
 NEWEST_OPSET = 26  # of ai.onnx, that onnxruntime loads
 TRAINING = "ai.onnx.preview.training"

@@ -17,15 +17,15 @@ from graphopt.errors import (
     GraphoptError,
     UnknownOpError,
 )
-from graphopt.ir import control
-from graphopt.ir.block import Block
-from graphopt.ir.operator import Role
-from graphopt.ir.program import Program
-from graphopt.ir.schema import attr_value
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import ContainerType, Inferred, TensorType, from_proto, inferred
-from graphopt.ir.variable import Constant, Parameter, Variable
-from graphopt.ir.where import InFile, Where, at
+from graphopt.ir.edit import control
+from graphopt.ir.model.block import Block
+from graphopt.ir.model.operator import Role
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.schema import attr_value
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Constant, Parameter, Variable
+from graphopt.ir.types.types import ContainerType, Inferred, TensorType, from_proto, inferred
+from graphopt.ir.types.where import InFile, Where, at
 from graphopt.onnxio import gradient_node
 from graphopt.onnxio.newest import is_restated
 from graphopt.onnxio.ort_gaps import NEWEST_OPSET

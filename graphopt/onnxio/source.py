@@ -12,8 +12,8 @@ import onnx.inliner
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from graphopt.errors import ArgumentTypeError, FileError
-from graphopt.ir.schema import OPSET
-from graphopt.ir.types import from_onnx_dtype
+from graphopt.ir.model.schema import OPSET
+from graphopt.ir.types.types import from_onnx_dtype
 from graphopt.onnxio.legacy import (
     hardmax_of_rows,
     rename,

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
-from graphopt.ir.program import Program
-from graphopt.ir.types import to_onnx_dtype
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.types import to_onnx_dtype
 from graphopt.onnxio.interface import complete
 from graphopt.onnxio.weights import state_kinds
 from graphopt.onnxio.write import inlined, ir_version, lower

@@ -12,8 +12,8 @@ import onnx
 from onnx.defs import OpSchema
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, did_you_mean
-from graphopt.ir.types import FLOATS
-from graphopt.ir.variable import Parameter, Variable
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.types import FLOATS
 
 Trainable: TypeAlias = "bool | str | re.Pattern[str] | Iterable[str] | Callable[[Parameter], bool]"
 Use: TypeAlias = tuple[str, str]  # an op's type and a formal input

@@ -12,12 +12,12 @@ import onnx
 import onnx.inliner
 
 from graphopt.errors import VerifyError
-from graphopt.ir.block import Block
-from graphopt.ir.operator import Operator
-from graphopt.ir.program import Program
-from graphopt.ir.schema import is_block, make_node
-from graphopt.ir.types import TensorType, to_onnx_dtype, to_proto
-from graphopt.ir.variable import Constant, Variable
+from graphopt.ir.model.block import Block
+from graphopt.ir.model.operator import Operator
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.schema import is_block, make_node
+from graphopt.ir.model.variable import Constant, Variable
+from graphopt.ir.types.types import TensorType, to_onnx_dtype, to_proto
 from graphopt.onnxio.functions import DOMAIN, FunctionTable
 from graphopt.onnxio.ort_gaps import batch_normalization, own_running_statistics
 

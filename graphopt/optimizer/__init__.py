@@ -1,4 +1,4 @@
-"""SAY: optimizers. Their hyper-parameters and state are here, their maths in ``ops/update.py``."""
+"""SAY: optimizers. Here are hyper-parameters and state; the maths is in ``ops/updates``."""
 
 from graphopt.optimizer import lr
 from graphopt.optimizer.adam import Adam, Adamax, AdamW, Lamb, NAdam, RAdam

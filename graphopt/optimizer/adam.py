@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from graphopt.clip import ClipGradBase
 from graphopt.errors import ArgumentTypeError
-from graphopt.ir.literals import number
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import number
 from graphopt.optimizer.checks import in_unit, not_negative
 from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
 from graphopt.optimizer.state import State

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphopt.clip import ClipGradBase
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.variable import Variable
 from graphopt.optimizer.checks import not_negative
 from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
 from graphopt.optimizer.state import State

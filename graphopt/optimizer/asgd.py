@@ -6,11 +6,11 @@ import numpy as np
 
 from graphopt.clip import ClipGradBase
 from graphopt.errors import ArgumentError, ArgumentTypeError, did_you_mean
-from graphopt.ir.types import TensorType
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.types import TensorType
 from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
 from graphopt.optimizer.state import State
-from graphopt.runtime.rows import STORAGES
+from graphopt.runtime.state.rows import STORAGES
 
 
 class ASGD(Optimizer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphopt.errors import ArgumentError
-from graphopt.ir.literals import number
+from graphopt.ir.types.literals import number
 
 
 def in_unit(name: str, value: float) -> float:

@@ -9,15 +9,15 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.initializer import Constant
-from graphopt.ir.operator import Operator, Role
-from graphopt.ir.program import Program
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import TensorType
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.ir.where import at
+from graphopt.ir.model.operator import Operator, Role
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.types import TensorType
+from graphopt.ir.types.where import at
 from graphopt.optimizer.optimizer import Optimizer, ParamsGrads
 from graphopt.parameters import create_state
-from graphopt.runtime.scope import Scope
+from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import default_startup_program
 
 

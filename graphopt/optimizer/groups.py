@@ -8,7 +8,7 @@ from typing import Any
 
 from graphopt.clip import ClipGradBase
 from graphopt.errors import ArgumentError, ArgumentTypeError, did_you_mean
-from graphopt.ir.variable import Parameter, Variable
+from graphopt.ir.model.variable import Parameter, Variable
 from graphopt.regularizer import WeightDecayRegularizer, as_regularizer
 
 KEYS = ("params", "learning_rate", "weight_decay", "grad_clip")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from graphopt.clip import ClipGradBase
-from graphopt.ir.literals import number
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import number
 from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
 from graphopt.optimizer.state import State
 

@@ -8,20 +8,20 @@ from typing import Any
 
 from graphopt.clip import ClipGradBase
 from graphopt.errors import ArgumentTypeError, StateError
-from graphopt.ir.operator import Operator, Role
-from graphopt.ir.program import Program
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import to_onnx_dtype
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.ir.where import at
+from graphopt.ir.model.operator import Operator, Role
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.types import to_onnx_dtype
+from graphopt.ir.types.where import at
 from graphopt.optimizer.groups import Group, as_groups
 from graphopt.optimizer.lr import LRScheduler
 from graphopt.optimizer.rate import Rate
 from graphopt.optimizer.state import State, StateTable
-from graphopt.passes.backward import append_backward, check_variable
-from graphopt.passes.untrainable import check_trainable
+from graphopt.passes.gradients.backward import append_backward, check_variable
+from graphopt.passes.gradients.untrainable import check_trainable
 from graphopt.regularizer import WeightDecayRegularizer, as_regularizer
-from graphopt.runtime.scope import Scope, global_scope
+from graphopt.runtime.state.scope import Scope, global_scope
 from graphopt.scoping import default_startup_program
 
 ParamsGrads = list[tuple[Parameter, Variable]]

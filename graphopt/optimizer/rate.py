@@ -8,10 +8,10 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, StateError
 from graphopt.initializer import Constant
-from graphopt.ir.program import Program
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import TensorType
-from graphopt.ir.variable import Parameter, Variable
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.types import TensorType
 from graphopt.optimizer.lr import LRScheduler, ReduceOnPlateau
 from graphopt.parameters import create_state
 

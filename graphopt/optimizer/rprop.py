@@ -6,7 +6,7 @@ from typing import Any
 
 from graphopt.clip import ClipGradBase
 from graphopt.errors import ArgumentError
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.variable import Variable
 from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters
 from graphopt.optimizer.state import State
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphopt.clip import ClipGradBase
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.variable import Variable
 from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
 from graphopt.optimizer.state import State
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from graphopt.errors import StateError
 from graphopt.initializer import Assign, Constant, Initializer
-from graphopt.ir.program import Program
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import TensorType, to_onnx_dtype
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.types import TensorType, to_onnx_dtype
 from graphopt.parameters import create_state
-from graphopt.runtime.scope import Scope
+from graphopt.runtime.state.scope import Scope
 
 
 class StateTable:

@@ -1,12 +1,12 @@
 """SAY: ``paddle.static``'s names."""
 
-from graphopt.ir.block import Block
-from graphopt.ir.program import Program
-from graphopt.ir.variable import Parameter, Variable
+from graphopt.ir.model.block import Block
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.variable import Parameter, Variable
 from graphopt.parameters import create_global_var, create_parameter
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.place import CPUPlace, CUDAPlace
-from graphopt.runtime.scope import Scope, global_scope, scope_guard
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.ort.place import CPUPlace, CUDAPlace
+from graphopt.runtime.state.scope import Scope, global_scope, scope_guard
 from graphopt.scoping import (
     default_main_program,
     default_startup_program,

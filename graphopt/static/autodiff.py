@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
-from graphopt.ir.program import Program
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.passes import backward
-from graphopt.passes.backward import check_variable
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.passes.gradients import backward
+from graphopt.passes.gradients.backward import check_variable
 
 
 def append_backward(

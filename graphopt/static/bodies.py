@@ -8,14 +8,14 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError, StateError
-from graphopt.ir.block import Block
-from graphopt.ir.operator import Operator
-from graphopt.ir.program import Program
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import Inferred, TensorType, inferred
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
-from graphopt.passes.streams import advances
+from graphopt.ir.model.block import Block
+from graphopt.ir.model.operator import Operator
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.types import Inferred, TensorType, inferred
+from graphopt.ir.types.where import here
+from graphopt.passes.draws.streams import advances
 from graphopt.scoping import default_startup_program
 from graphopt.static.nests import Nest, structure
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, StateError
-from graphopt.ir.program import Program
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.variable import Variable
 from graphopt.onnxio.tensors import load_tensors, save_tensors
 from graphopt.optimizer.lr import LRScheduler
 from graphopt.optimizer.rate import Rate
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.scope import Scope
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.state.scope import Scope
 
 SUFFIX = ".safetensors"
 SCHEDULERS = "schedulers"

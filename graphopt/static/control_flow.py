@@ -12,10 +12,10 @@ from functools import partial, reduce
 import numpy as np
 
 from graphopt.errors import ArgumentError, DTypeError, ShapeError
-from graphopt.ir.control_types import merged
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.control_types import merged
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.static.bodies import (
     Function,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from graphopt.errors import ArgumentError
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.where import here
 from graphopt.nn import functional
 from graphopt.nn.functional.windows import IntOrInts, Padding, spatial
 from graphopt.nn.layer.conv import check_groups, conv_initializer

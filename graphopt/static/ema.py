@@ -9,16 +9,16 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, StateError
 from graphopt.initializer import Constant
-from graphopt.ir.literals import number
-from graphopt.ir.operator import Role
-from graphopt.ir.program import Program
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import TensorType
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import at
+from graphopt.ir.model.operator import Role
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import number
+from graphopt.ir.types.types import TensorType
+from graphopt.ir.types.where import at
 from graphopt.parameters import create_state
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.scope import Scope
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import default_main_program, default_startup_program
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphopt.errors import ArgumentTypeError
-from graphopt.ir.block import declared_type
-from graphopt.ir.types import DTypeLike
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.block import declared_type
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.types import DTypeLike
+from graphopt.ir.types.where import here
 from graphopt.scoping import default_main_program
 
 

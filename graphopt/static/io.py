@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, UninitializedError
-from graphopt.ir.program import Program, Rate
-from graphopt.ir.seeds import COUNTER
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.program import Program, Rate
+from graphopt.ir.model.seeds import COUNTER
+from graphopt.ir.model.variable import Variable
 from graphopt.onnxio.files import save_model
 from graphopt.onnxio.interface import complete, under_own_names
 from graphopt.onnxio.read import read
@@ -20,10 +20,10 @@ from graphopt.onnxio.training import state_model, step_model
 from graphopt.onnxio.weights import Trainable, state_kinds
 from graphopt.onnxio.weights import choose as choose_trainable
 from graphopt.onnxio.write import inlined
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.plan import Plan
-from graphopt.runtime.request import as_request
-from graphopt.runtime.scope import Scope, global_scope
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.plan.plan import Plan
+from graphopt.runtime.request.request import as_request
+from graphopt.runtime.state.scope import Scope, global_scope
 from graphopt.static.schedules import embed_schedules
 
 OneOrMore = Variable | Sequence[Variable]

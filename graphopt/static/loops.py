@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphopt.errors import ArgumentError, DTypeError, ShapeError
-from graphopt.ir.control import BOOL, I64, slice_type
-from graphopt.ir.control_types import merged
-from graphopt.ir.tape import Tape, typed
-from graphopt.ir.types import ContainerType, Dim, Inferred, TensorType
-from graphopt.ir.variable import Constant, Variable
-from graphopt.ir.where import here
+from graphopt.ir.edit.control import BOOL, I64, slice_type
+from graphopt.ir.model.control_types import merged
+from graphopt.ir.model.tape import Tape, typed
+from graphopt.ir.model.variable import Constant, Variable
+from graphopt.ir.types.types import ContainerType, Dim, Inferred, TensorType
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.static.bodies import (
     Function,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphopt.ir.types import to_onnx_dtype
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.types import to_onnx_dtype
 from graphopt.scoping import recorder
 
 

@@ -7,8 +7,8 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from graphopt.errors import ArgumentError, ShapeError, did_you_mean
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.where import here
 from graphopt.nn import functional
 from graphopt.nn.functional.windows import CHANNELS_LAST
 from graphopt.scoping import default_main_program, default_startup_program

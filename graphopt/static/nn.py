@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 from graphopt.errors import ArgumentError
 from graphopt.initializer import Constant
-from graphopt.ir.literals import integer
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import DTypeLike
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.literals import integer
+from graphopt.ir.types.types import DTypeLike
+from graphopt.ir.types.where import here
 from graphopt.nn import functional
 from graphopt.nn.layer.layers import LayerAttr, layer_parameter, required, statistic
-from graphopt.passes.backward import check_variable
+from graphopt.passes.gradients.backward import check_variable
 from graphopt.scoping import recorder
 from graphopt.static.control_flow import case, cond, scan, switch_case, while_loop
 from graphopt.static.conv import conv2d, conv2d_transpose, conv3d, conv3d_transpose

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from graphopt.errors import ArgumentError
-from graphopt.ir.operator import Role
-from graphopt.ir.program import Program, Rate
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import to_onnx_dtype
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.operator import Role
+from graphopt.ir.model.program import Program, Rate
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.types import to_onnx_dtype
 from graphopt.optimizer.lr import LRScheduler
 from graphopt.optimizer.rate import Rate as LearningRate
 

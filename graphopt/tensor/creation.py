@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from graphopt.errors import ArgumentError, ShapeError
-from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.literals import as_literal, integer
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import DTypeLike, TensorType, as_dtype
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.arithmetic import cast_to
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import as_literal, integer
+from graphopt.ir.types.types import DTypeLike, TensorType, as_dtype
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import (
     ShapeLike,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.tape import Tape, typed
-from graphopt.ir.types import DTypeLike, as_dtype
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.arithmetic import cast_to
+from graphopt.ir.model.tape import Tape, typed
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.types import DTypeLike, as_dtype
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, axis_of, named
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from graphopt.errors import ArgumentError
-from graphopt.ir.tape import Operand, Tape
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.tape import Operand, Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, axis_of, named, need_rank
 

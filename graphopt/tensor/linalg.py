@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, binary, named, need_rank, pair
 

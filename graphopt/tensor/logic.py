@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphopt.ir import arithmetic
-from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
+from graphopt.ir.model import arithmetic
+from graphopt.ir.model.arithmetic import cast_to
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, binary, named, pair, unary
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, ShapeError
-from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.literals import integer
-from graphopt.ir.tape import Tape, typed
-from graphopt.ir.types import DTypeLike, as_dtype
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.arithmetic import cast_to
+from graphopt.ir.model.tape import Tape, typed
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import integer
+from graphopt.ir.types.types import DTypeLike, as_dtype
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import (
     Axes,

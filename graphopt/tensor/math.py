@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from graphopt.errors import ArgumentTypeError
-from graphopt.ir import arithmetic
-from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model import arithmetic
+from graphopt.ir.model.arithmetic import cast_to
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, binary, named, pair, unary
 

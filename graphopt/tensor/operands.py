@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
-from graphopt.ir import arithmetic
-from graphopt.ir.arithmetic import cast_to, promoted
-from graphopt.ir.tape import Operand, Tape
-from graphopt.ir.types import Dim, TensorType
-from graphopt.ir.variable import Constant, Variable
-from graphopt.ir.where import here
+from graphopt.ir.model import arithmetic
+from graphopt.ir.model.arithmetic import cast_to, promoted
+from graphopt.ir.model.tape import Operand, Tape
+from graphopt.ir.model.variable import Constant, Variable
+from graphopt.ir.types.types import Dim, TensorType
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 
 TensorLike: TypeAlias = Variable | np.ndarray | np.generic | float | int | bool | Sequence[Any]

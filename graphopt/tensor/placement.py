@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.arithmetic import cast_to
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
 from graphopt.scoping import recorder
 from graphopt.tensor.logic import truth
 from graphopt.tensor.operands import (

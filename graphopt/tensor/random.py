@@ -9,17 +9,17 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, DTypeError
 from graphopt.initializer import Constant
-from graphopt.ir.literals import integer, number
-from graphopt.ir.operator import Role
-from graphopt.ir.program import Program
-from graphopt.ir.schema import Attr
-from graphopt.ir.seeds import COUNTER, next_seed
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import FLOATS, DTypeLike, TensorType, as_dtype, to_onnx_dtype
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.operator import Role
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.schema import Attr
+from graphopt.ir.model.seeds import COUNTER, next_seed
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import integer, number
+from graphopt.ir.types.types import FLOATS, DTypeLike, TensorType, as_dtype, to_onnx_dtype
+from graphopt.ir.types.where import here
 from graphopt.parameters import create_state
-from graphopt.passes.streams import advances
+from graphopt.passes.draws.streams import advances
 from graphopt.scoping import default_startup_program, recorder
 from graphopt.tensor.operands import (
     ShapeLike,

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.tape import Operand, Tape
-from graphopt.ir.types import FLOATS, DTypeLike, as_dtype
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.arithmetic import cast_to
+from graphopt.ir.model.tape import Operand, Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.types import FLOATS, DTypeLike, as_dtype
 from graphopt.scoping import recorder
 from graphopt.tensor.logic import isclose, truth
 from graphopt.tensor.operands import Axes, TensorLike, as_variable, axes_of, choice, named

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphopt.errors import ArgumentError, ShapeError
-from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.tape import Tape
-from graphopt.ir.types import Dim
-from graphopt.ir.variable import Constant, Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.arithmetic import cast_to
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Constant, Variable
+from graphopt.ir.types.types import Dim
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import (
     Ints,

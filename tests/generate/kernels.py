@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from onnx.backend.test.loader import load_model_tests
 
-from graphopt.ir.schema import OPSET
+from graphopt.ir.model.schema import OPSET
 from graphopt.onnxio.write import IR_VERSION
 
 TARGET = Path(__file__).with_name("kernels.json")

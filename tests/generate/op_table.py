@@ -8,11 +8,11 @@ from typing import Any
 import onnx
 
 import graphopt.ops
-from graphopt.ir.schema import OPSET, OpDef, op_def
+from graphopt.ir.model.schema import OPSET, OpDef, op_def
 from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
-from graphopt.ops.registry import CARDS, COMPOSITES, DECOMPOSITIONS, ZERO
-from graphopt.passes import control_flow
-from graphopt.passes.sweep import CONTROL_RULES
+from graphopt.ops.registry.registry import CARDS, COMPOSITES, DECOMPOSITIONS, ZERO
+from graphopt.passes.gradients import control_flow
+from graphopt.passes.gradients.reverse import CONTROL_RULES
 from tests.generate.tape_stub import op_types
 from tests.ops.float32_only import FLOAT32_ONLY
 

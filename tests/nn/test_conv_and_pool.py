@@ -5,7 +5,7 @@ import pytest
 
 from graphopt.errors import ArgumentError, ShapeError
 from graphopt.nn import functional as F  # noqa: N812 - Paddle's habit
-from graphopt.passes.backward import gradients
+from graphopt.passes.gradients.backward import gradients
 from graphopt.scoping import default_main_program
 from tests.ops.on_onnxruntime import evaluate
 from tests.tensor.recording import both, fed, run

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from graphopt.errors import ArgumentError, DTypeError, ShapeError
-from graphopt.ir.program import Program
+from graphopt.ir.model.program import Program
 from graphopt.nn import functional as F  # noqa: N812 - Paddle's habit
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.scope import Scope
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import default_main_program, program_guard
 from tests.tensor.recording import both, fed, run
 

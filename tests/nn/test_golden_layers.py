@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from graphopt import nn
-from graphopt.passes.backward import gradients
+from graphopt.passes.gradients.backward import gradients
 from graphopt.scoping import default_main_program
 from tests.ops.on_onnxruntime import evaluate
 from tests.tensor.recording import fed

@@ -3,10 +3,10 @@ import pytest
 
 from graphopt import nn
 from graphopt.errors import ArgumentError, ArgumentTypeError, StateError
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.variable import Variable
 from graphopt.parameters import create_global_var
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.scope import Scope, scope_guard
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.state.scope import Scope, scope_guard
 from graphopt.scoping import default_main_program, default_startup_program
 from tests.tensor.recording import fed
 

@@ -3,10 +3,10 @@ import pytest
 
 from graphopt import nn
 from graphopt.errors import ArgumentError, ArgumentTypeError, DTypeError
-from graphopt.ir.operator import Role
+from graphopt.ir.model.operator import Role
 from graphopt.parameters import ParamAttr
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.scope import Scope
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import default_main_program, default_startup_program
 from tests.ops.on_onnxruntime import evaluate
 from tests.tensor.recording import fed

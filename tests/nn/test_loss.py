@@ -5,8 +5,8 @@ import pytest
 
 from graphopt.errors import ArgumentError, ShapeError, StepError
 from graphopt.nn import functional as F  # noqa: N812 - Paddle's habit
-from graphopt.passes.backward import gradients
-from graphopt.runtime.executor import Executor
+from graphopt.passes.gradients.backward import gradients
+from graphopt.runtime.front.executor import Executor
 from graphopt.scoping import default_main_program
 from tests.ops.on_onnxruntime import evaluate
 from tests.tensor.recording import assert_gradient, both, fed, run

@@ -3,8 +3,8 @@ import pytest
 
 from graphopt import nn
 from graphopt.errors import ArgumentError
-from graphopt.runtime.executor import Executor
-from graphopt.runtime.scope import Scope
+from graphopt.runtime.front.executor import Executor
+from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import default_main_program, default_startup_program
 from tests.ops.on_onnxruntime import evaluate
 from tests.ops.test_gradients import check

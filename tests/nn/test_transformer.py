@@ -3,8 +3,8 @@ import pytest
 
 from graphopt import nn
 from graphopt.errors import ArgumentError
-from graphopt.ir.variable import Constant
-from graphopt.passes.backward import append_backward
+from graphopt.ir.model.variable import Constant
+from graphopt.passes.gradients.backward import append_backward
 from graphopt.scoping import default_main_program
 from graphopt.tensor import mean
 from tests.ops.on_onnxruntime import evaluate

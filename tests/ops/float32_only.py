@@ -6,7 +6,7 @@ import onnx.reference
 from onnx import TensorProto, numpy_helper
 
 from graphopt.onnxio.write import inlined, lower
-from graphopt.passes.prune import Prune, free_variables
+from graphopt.passes.select.prune import Prune, free_variables
 
 FLOAT32_ONLY = {
     "CausalConvWithState",

@@ -11,12 +11,12 @@ import onnx.reference
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_erf import Erf
 
-from graphopt.ir.program import Program
-from graphopt.ir.schema import op_def
-from graphopt.ir.variable import Constant, Variable
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.schema import op_def
+from graphopt.ir.model.variable import Constant, Variable
 from graphopt.onnxio.write import inlined, lower
-from graphopt.ops.cases import Case, Draw
-from graphopt.passes.prune import Prune, free_variables
+from graphopt.ops.registry.cases import Case, Draw
+from graphopt.passes.select.prune import Prune, free_variables
 
 # onnx's reference Erf (1.23) rounds to float32 whatever the dtype, also inside the body of Gelu
 Erf._run = lambda self, x: (np.vectorize(math.erf, otypes=[x.dtype])(x),)  # type: ignore[method-assign]

@@ -13,7 +13,7 @@ import onnxruntime
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
-from graphopt.ir.types import FLOATS
+from graphopt.ir.types.types import FLOATS
 from graphopt.onnxio.write import IR_VERSION
 from tests.ops.wide import kept_names, widened
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime
 
-from graphopt.ir.program import Program
-from graphopt.ir.variable import Constant, Variable
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.variable import Constant, Variable
 from graphopt.onnxio.write import inlined, lower
-from graphopt.ops.cases import Case
-from graphopt.passes.backward import gradients
+from graphopt.ops.registry.cases import Case
+from graphopt.passes.gradients.backward import gradients
 from tests.ops.harness import Built, build
 
 

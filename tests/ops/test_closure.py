@@ -5,7 +5,7 @@ A rule is linear in dY. So S = sum(u rule(dY)), with any u, is the sum of dY dS/
 
 import pytest
 
-from graphopt.passes.backward import gradients
+from graphopt.passes.gradients.backward import gradients
 from tests.ops import harness
 from tests.ops.harness import build
 from tests.ops.test_gradients import ALL

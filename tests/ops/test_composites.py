@@ -5,13 +5,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from graphopt.ir.program import Program
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
-from graphopt.ir.verify import verify
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.text.verify import verify
 from graphopt.onnxio.write import inlined, lower
-from graphopt.ops.cases import Draw
-from graphopt.ops.registry import COMPOSITES
+from graphopt.ops.registry.cases import Draw
+from graphopt.ops.registry.registry import COMPOSITES
 
 ALL = [
     pytest.param(card, case, id=f"{name}-{number}")

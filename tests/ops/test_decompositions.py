@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from graphopt.ops.registry import CARDS, DECOMPOSITIONS
+from graphopt.ops.registry.registry import CARDS, DECOMPOSITIONS
 from tests.ops import harness, on_onnxruntime
 from tests.ops.float32_only import FLOAT32_ONLY, UNKNOWN_TO_ONNXRUNTIME
 from tests.ops.harness import build

@@ -8,8 +8,8 @@ reference evaluator lacks some options, and differs from onnxruntime in others.
 import numpy as np
 import pytest
 
-from graphopt.ops.registry import DECOMPOSITIONS
-from graphopt.passes.backward import gradients
+from graphopt.ops.registry.registry import DECOMPOSITIONS
+from graphopt.passes.gradients.backward import gradients
 from tests.ops import on_onnxruntime
 from tests.ops.float32_only import FLOAT32_ONLY, UNKNOWN_TO_ONNXRUNTIME, evaluate
 from tests.ops.harness import build

@@ -5,13 +5,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from graphopt.ir.program import Program
-from graphopt.ir.variable import Variable
-from graphopt.ir.verify import verify
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.text.verify import verify
 from graphopt.onnxio.write import inlined, lower
-from graphopt.ops.cases import Draw
-from graphopt.ops.registry import FORMULAS
-from graphopt.passes.formulate import Formulate
+from graphopt.ops.registry.cases import Draw
+from graphopt.ops.registry.registry import FORMULAS
+from graphopt.passes.kernels.formulate import Formulate
 
 ALL = [
     pytest.param(card, case, id=f"{name}-{number}")

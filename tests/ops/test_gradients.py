@@ -2,15 +2,15 @@
 
 import pytest
 
-from graphopt.ir.schema import op_def
-from graphopt.ops.registry import CARDS, DECOMPOSITIONS, Card, Decomposition
-from graphopt.passes.backward import gradients
+from graphopt.ir.model.schema import op_def
+from graphopt.ops.registry.registry import CARDS, DECOMPOSITIONS, Card, Decomposition
+from graphopt.passes.gradients.backward import gradients
 from tests.ops.float32_only import FLOAT32_ONLY
 from tests.ops.harness import build, evaluate
 
 STEP = 1e-5
 SINGLE = {
-    "DequantizeLinear",  # takes no float64: tests/ops/test_quantization.py
+    "DequantizeLinear",  # takes no float64: tests/ops/containers/test_quantization.py
     *FLOAT32_ONLY,
 }
 PAGES: dict[str, Card | Decomposition] = {**CARDS, **DECOMPOSITIONS}
@@ -71,7 +71,7 @@ def test_gradient(card, case, symbolic, rng):
     built = build(card.type, case, rng, symbolic=symbolic)
     target = objective(built, rng)
     live = check(built.program, target, built.wrt, built.feeds, rng)
-    assert live, "a card with no gradient at all belongs in ops/zero.py"
+    assert live, "a card with no gradient at all belongs in ops/maths/zero.py"
     if not card.twice:
         return
     g = built.program.recorder()
@@ -88,6 +88,6 @@ def test_every_card_has_cases_and_shapes_in_its_docstring():
 
 
 def _holds_tensors(type):
-    """Whether operands or results may be sequences or optionals: tests/ops/test_sequences.py."""
+    """Whether operands or results may be sequences or optionals (test_sequences.py)."""
     formals = [*op_def(type).inputs, *op_def(type).outputs]
     return any(not kind.startswith("tensor") for formal in formals for kind in formal.dtypes)

@@ -23,7 +23,7 @@ import onnx
 import pytest
 
 import graphopt as go
-from graphopt.ir.schema import OPSET
+from graphopt.ir.model.schema import OPSET
 from tests.ops import conftest  # noqa: F401 - makes the reference evaluator exact
 from tests.ops.harness import NEW_OPS  # noqa: F401 - likewise
 from tests.ops.node_cases import (

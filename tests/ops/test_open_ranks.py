@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from graphopt.errors import GradientError
-from graphopt.ir.program import Program
-from graphopt.ir.schema import op_def
-from graphopt.ops.cases import Draw, case
-from graphopt.passes.backward import gradients
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.schema import op_def
+from graphopt.ops.registry.cases import Draw, case
+from graphopt.passes.gradients.backward import gradients
 from tests.ops.harness import Built, evaluate
 from tests.ops.test_gradients import PAGES, SINGLE, check, objective
 

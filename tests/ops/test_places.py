@@ -4,9 +4,9 @@ import onnx
 import pytest
 
 from graphopt.errors import GradientError
-from graphopt.ir.program import Program
-from graphopt.ops.registry import CARDS, DECOMPOSITIONS, ZERO
-from graphopt.passes.backward import gradients
+from graphopt.ir.model.program import Program
+from graphopt.ops.registry.registry import CARDS, DECOMPOSITIONS, ZERO
+from graphopt.passes.gradients.backward import gradients
 
 BY_THE_ENGINE = {"If", "Loop", "Scan", "SequenceMap"}  # their blocks are differentiated
 REFUSED = {"BitCast"}  # numbers of one type read as another's bits: no derivative to speak of

@@ -5,8 +5,8 @@ import onnx.reference
 import pytest
 
 from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
-from graphopt.passes.backward import gradients
-from graphopt.passes.decompose import Decompose
+from graphopt.passes.gradients.backward import gradients
+from graphopt.passes.select.decompose import Decompose
 from tests.ops.harness import NEW_OPS, build, evaluate
 from tests.ops.test_gradients import ALL
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import graphopt as go
-from graphopt.ir.operator import Role
-from graphopt.ir.tape import Tape
+from graphopt.ir.model.operator import Role
+from graphopt.ir.model.tape import Tape
 from graphopt.optimizer import lr
 from tests.optimizer.schedules import TABLES, build, rates
 

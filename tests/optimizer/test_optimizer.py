@@ -6,7 +6,7 @@ import pytest
 
 import graphopt as go
 from graphopt import errors
-from graphopt.ir.operator import Role
+from graphopt.ir.model.operator import Role
 from tests.helpers import held, put
 
 

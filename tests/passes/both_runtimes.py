@@ -5,10 +5,10 @@ import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from graphopt.ir.parse import parse
-from graphopt.ir.types import TensorType
+from graphopt.ir.text.parse import parse
+from graphopt.ir.types.types import TensorType
 from graphopt.onnxio.write import inlined, lower
-from graphopt.passes.prune import free_variables
+from graphopt.passes.select.prune import free_variables
 
 RUNTIMES = ["onnxruntime", "reference"]
 

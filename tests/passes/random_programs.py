@@ -4,8 +4,8 @@ from random import Random
 
 import numpy as np
 
-from graphopt.ir import control
-from graphopt.ir.program import Program
+from graphopt.ir.edit import control
+from graphopt.ir.model.program import Program
 
 DEPTH = 2  # of control flow inside control flow
 BUDGET = 12  # steps of all bodies together: nests would multiply them

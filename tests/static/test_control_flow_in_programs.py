@@ -8,8 +8,8 @@ import pytest
 
 import graphopt as go
 from graphopt.errors import ArgumentError, GradientError, StepError, UnknownVariableError
-from graphopt.ir.parse import parse
-from graphopt.ir.verify import verify
+from graphopt.ir.text.parse import parse
+from graphopt.ir.text.verify import verify
 from graphopt.scoping import default_main_program, default_startup_program, program_guard
 from graphopt.static import Executor, Program, Scope, nn, scope_guard
 from tests.tensor.recording import fed

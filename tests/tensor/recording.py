@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from graphopt.ir.program import Program
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.variable import Variable
 from graphopt.scoping import default_main_program, program_guard
 from tests.ops import harness
 from tests.ops.on_onnxruntime import evaluate

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from graphopt import tensor
-from graphopt.ir.program import Program
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.program import Program
+from graphopt.ir.model.variable import Variable
 from graphopt.nn import functional
-from graphopt.passes.backward import gradients
+from graphopt.passes.gradients.backward import gradients
 from graphopt.scoping import program_guard
 from tests.ops.on_onnxruntime import evaluate
 

@@ -3,7 +3,7 @@ import pytest
 
 from graphopt import tensor as tn
 from graphopt.errors import ArgumentError, ArgumentTypeError, ShapeError
-from graphopt.ir.types import TensorType
+from graphopt.ir.types.types import TensorType
 from graphopt.scoping import default_main_program
 from tests.tensor.recording import both, fed, run
 

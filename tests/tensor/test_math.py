@@ -6,7 +6,7 @@ import pytest
 
 from graphopt import tensor as tn
 from graphopt.errors import ArgumentError, ArgumentTypeError, DTypeError
-from graphopt.ir.program import Program
+from graphopt.ir.model.program import Program
 from tests.tensor.recording import assert_gradient, both, fed, run
 
 X = np.array([[0.3, -1.2, 0.0], [2.5, -0.4, 0.9]], np.float32)

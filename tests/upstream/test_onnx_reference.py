@@ -28,7 +28,7 @@ def test_erf_of_float64_has_its_digits():
     np.testing.assert_allclose(found, [math.erf(0.3)], rtol=1e-12)
 
 
-@bug("tests/ops/test_indexing.py, which runs on onnxruntime", ValueError)
+@bug("tests/ops/indexing/test_indexing.py, which runs on onnxruntime", ValueError)
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
 def test_pads_may_be_negative(mode):
     x = np.arange(6.0).reshape(2, 3)
@@ -36,14 +36,14 @@ def test_pads_may_be_negative(mode):
     np.testing.assert_array_equal(found, x[:, 1:])
 
 
-@bug("graphopt/ops/positions.py, in pick_elements", ValueError)
+@bug("graphopt/ops/tools/positions.py, in pick_elements", ValueError)
 def test_gather_elements_may_leave_out_ends():
     x = np.arange(12.0).reshape(3, 4)
     (found,) = on_reference("GatherElements", x, np.array([[2, 0]]), axis=0)
     np.testing.assert_array_equal(found, [[x[2, 0], x[0, 1]]])
 
 
-@bug("graphopt/ops/positions.py, in pick_elements", ValueError)
+@bug("graphopt/ops/tools/positions.py, in pick_elements", ValueError)
 def test_gather_elements_of_a_long_axis():
     """np.choose takes at most 64 arrays."""
     x = np.arange(260.0).reshape(65, 2, 2)
@@ -52,7 +52,7 @@ def test_gather_elements_of_a_long_axis():
     np.testing.assert_array_equal(found, x[64:])
 
 
-@bug("tests/ops/test_conv_options.py, which runs on onnxruntime", ValueError)
+@bug("tests/ops/windows/test_conv_options.py, which runs on onnxruntime", ValueError)
 @pytest.mark.parametrize(("channels", "filters"), [(4, 1), (2, 2)])
 def test_conv_transpose_in_groups_of_channels(channels, filters):
     X, W = np.ones((1, channels, 3)), np.ones((channels, filters, 2))
@@ -61,7 +61,7 @@ def test_conv_transpose_in_groups_of_channels(channels, filters):
     np.testing.assert_array_equal(found, right)
 
 
-@bug("the cases of graphopt/ops/pooling.py, and tests/ops/test_conv_options.py")
+@bug("the cases of graphopt/ops/windows/pooling.py, and tests/ops/windows/test_conv_options.py")
 @pytest.mark.parametrize("spatial", [(4,), (2, 2, 2)])
 def test_global_max_pool_of_any_rank(spatial):
     X = np.arange(2.0 * 3 * math.prod(spatial)).reshape(2, 3, *spatial)
@@ -70,26 +70,26 @@ def test_global_max_pool_of_any_rank(spatial):
     np.testing.assert_array_equal(found, X.max(axes, keepdims=True))
 
 
-@bug("the cases of graphopt/ops/pooling.py, and tests/ops/test_conv_options.py")
+@bug("the cases of graphopt/ops/windows/pooling.py, and tests/ops/windows/test_conv_options.py")
 def test_indices_of_max_pool_by_strides_of_one():
     _, found = on_reference("MaxPool", square(4), results=2, kernel_shape=[2, 2])
     np.testing.assert_array_equal(found[0, 0], [[5, 6, 7], [9, 10, 11], [13, 14, 15]])
 
 
-@bug("tests/ops/test_conv_options.py, which runs on onnxruntime")
+@bug("tests/ops/windows/test_conv_options.py, which runs on onnxruntime")
 def test_ceil_mode_adds_elements_behind():
     X = np.arange(8.0).reshape(1, 1, 8)
     (average,) = on_reference("AveragePool", X, kernel_shape=[4], strides=[3], ceil_mode=1)
     np.testing.assert_allclose(average, [[[1.5, 4.5, 6.5]]])  # of 0 to 3, 3 to 6, and 6 and 7
 
 
-@bug("the cases of graphopt/ops/normalization.py, and tests/ops/test_normalization_options.py")
+@bug("the cases of ops/layers/normalization.py, and ops/layers/test_normalization_options.py")
 def test_lp_normalization_by_absolute_values():
     (found,) = on_reference("LpNormalization", np.array([[1.0, -3.0]]), p=1)
     np.testing.assert_allclose(found, [[0.25, -0.75]])
 
 
-@bug("graphopt/ops/positions.py, in pick_elements", ValueError)
+@bug("graphopt/ops/tools/positions.py, in pick_elements", ValueError)
 def test_gather_elements_along_an_axis_from_the_end():
     x = np.arange(6.0).reshape(2, 3)
     (found,) = on_reference("GatherElements", x, np.array([[2], [0]]), axis=-1)
@@ -102,20 +102,20 @@ def test_global_lp_pool_is_there():
     assert found.tolist() == [[[5.0]]]
 
 
-@bug("the cases of graphopt/ops/norms.py, which have as many images as channels")
+@bug("the cases of graphopt/ops/layers/norms.py, which have as many images as channels")
 def test_lrn_of_all_channels():
     X = np.ones((1, 2, 1, 1))
     (found,) = on_reference("LRN", X, size=1, alpha=1.0, beta=1.0, bias=1.0)
     np.testing.assert_allclose(found, X / 2)
 
 
-@bug("graphopt/ops/selection.py, whose OneHot is of integers", TypeError)
+@bug("graphopt/ops/indexing/selection.py, whose OneHot is of integers", TypeError)
 def test_one_hot_of_truth_values():
     (found,) = on_reference("OneHot", np.array([1]), np.array(2), np.array([False, True]))
     assert found.tolist() == [[False, True]]
 
 
-@bug("the cases of graphopt/ops/selection.py", IndexError)
+@bug("the cases of graphopt/ops/indexing/selection.py", IndexError)
 def test_unique_elements_of_a_matrix_in_order_of_appearance():
     found, *_ = on_reference("Unique", np.array([[2.0, 1.0], [2.0, 3.0]]), results=4, sorted=0)
     assert found.tolist() == [2, 1, 3]
@@ -128,7 +128,7 @@ def run(body: str, **feeds: np.ndarray) -> np.ndarray:
     return np.asarray(found)
 
 
-@bug("tests/ops/test_sequences.py, which runs on onnxruntime")
+@bug("tests/ops/containers/test_sequences.py, which runs on onnxruntime")
 def test_sequence_insert_at_the_end():
     found = run(
         """g (float[1] a, float[1] b, int64 end) => (float[2] y) {
@@ -150,11 +150,11 @@ LOOP = """g (int64 n, bool go, float[1, 2] x) => (float[n, 1, 2] y) {{
 TWICE = {"n": np.array(2), "go": np.array(True), "x": np.ones((1, 2), "f4")}
 
 
-@bug("graphopt/passes/iterations.py, whose stacks are of vectors")
+@bug("graphopt/passes/gradients/iterations.py, whose stacks are of vectors")
 def test_loop_stacks_matrices():
     assert run(LOOP.format(go="go"), **TWICE).shape == (2, 1, 2)
 
 
-@bug("graphopt/ir/control.py, whose Loops have a condition", TypeError)
+@bug("graphopt/ir/edit/control.py, whose Loops have a condition", TypeError)
 def test_loop_without_a_condition_runs():
     assert run(LOOP.format(go=""), **TWICE).shape[0] == 2

@@ -17,7 +17,7 @@ FLOAT64 = [
     ("InstanceNormalization", [IMAGE, np.ones(3), np.zeros(3)], {}),
     ("LpPool", [IMAGE], {"kernel_shape": [2], "p": 1}),
 ]
-TESTS = "tests/ops/test_conv_options.py and tests/ops/test_runs.py, which run in float32"
+TESTS = "tests/ops/windows/test_conv_options.py and tests/ops/test_runs.py, which run in float32"
 
 
 @bug(TESTS, NoKernel)

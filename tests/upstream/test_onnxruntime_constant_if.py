@@ -7,8 +7,8 @@ graph optimizations the model runs.
 import numpy as np
 import pytest
 
-from graphopt.ir import control
-from graphopt.ir.program import Program
+from graphopt.ir.edit import control
+from graphopt.ir.model.program import Program
 from tests.ops import on_onnxruntime
 
 

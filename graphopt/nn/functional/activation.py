@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from graphopt.errors import ArgumentError
-from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.literals import number
-from graphopt.ir.types import DTypeLike, as_dtype
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.arithmetic import cast_to
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import number
+from graphopt.ir.types.types import DTypeLike, as_dtype
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, axis_of, named, unary
 

@@ -8,9 +8,9 @@ from typing import Literal, overload
 import numpy as np
 
 from graphopt.errors import ArgumentError
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.where import here
 from graphopt.nn.functional.windows import CHANNELS_FIRST, IntOrInts, Layout, spatial
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, named

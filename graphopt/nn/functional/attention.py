@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
 from graphopt.nn.functional.common import dropout
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, named

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphopt.errors import ArgumentError
-from graphopt.ir.literals import integer, number
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import integer, number
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import (
     Axes,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from graphopt.errors import ArgumentError, ShapeError
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.where import here
 from graphopt.nn.functional.windows import IntOrInts, Layout, Padding, Window, spatial
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, named, need_rank

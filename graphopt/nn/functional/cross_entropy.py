@@ -8,10 +8,10 @@ from typing import Literal, overload
 import numpy as np
 
 from graphopt.errors import ArgumentError, ShapeError
-from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.arithmetic import cast_to
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.where import here
 from graphopt.nn.functional.loss import REDUCTIONS, checkable, known_classes
 from graphopt.scoping import recorder
 from graphopt.tensor.manipulation import reshape

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from graphopt.errors import ArgumentError, DTypeError
-from graphopt.ir.arithmetic import cast_to
-from graphopt.ir.literals import integer
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.arithmetic import cast_to
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import integer
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, named
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from graphopt.errors import ArgumentError, ShapeError
-from graphopt.ir.literals import number
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import number
+from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, choice, like, named, pair
 

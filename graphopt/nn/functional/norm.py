@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphopt.errors import ShapeError
-from graphopt.ir.literals import integer, number
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import integer, number
+from graphopt.ir.types.where import here
 from graphopt.nn.functional.windows import CHANNELS_LAST
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, axis_of, named, need_rank

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, overload
 
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
 from graphopt.nn.functional.windows import IntOrInts, Layout, Padding, Window, spatial
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, named

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from graphopt.errors import ArgumentError, ShapeError
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.where import here
 from graphopt.tensor.operands import need_rank
 
 IntOrInts: TypeAlias = int | Sequence[int]

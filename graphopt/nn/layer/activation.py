@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphopt.initializer import Constant
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.variable import Variable
 from graphopt.nn import functional
 from graphopt.nn.layer.layers import FunctionLayer, Layer, LayerAttr, required
 from graphopt.tensor.operands import TensorLike

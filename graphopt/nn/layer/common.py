@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphopt.initializer import XavierUniform
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Parameter, Variable
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Parameter, Variable
 from graphopt.nn import functional
 from graphopt.nn.functional.input import padding_row
 from graphopt.nn.layer.layers import FunctionLayer, Layer, LayerAttr, required

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from graphopt.ir.variable import Parameter
+from graphopt.ir.model.variable import Parameter
 from graphopt.nn.layer.layers import Layer
 
 

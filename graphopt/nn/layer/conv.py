@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from graphopt.errors import ArgumentError
 from graphopt.initializer import Initializer, Normal
-from graphopt.ir.literals import integer
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import integer
+from graphopt.ir.types.where import here
 from graphopt.nn import functional
 from graphopt.nn.functional.windows import IntOrInts, Padding, spatial
 from graphopt.nn.layer.layers import Layer, LayerAttr, required

@@ -9,11 +9,11 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.initializer import Assign, Constant, Initializer
-from graphopt.ir import held
-from graphopt.ir.held import Holder
-from graphopt.ir.types import DTypeLike, TensorType
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.ir.where import here
+from graphopt.ir.model import current_scope
+from graphopt.ir.model.current_scope import Holder
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.types import DTypeLike, TensorType
+from graphopt.ir.types.where import here
 from graphopt.parameters import (
     AttrLike,
     ParamAttr,
@@ -201,7 +201,7 @@ class Layer:
             StateError: a value is missing, e.g. because the startup Program has not run.
         """
         state = self._state()
-        values = held.read(state.values(), scope)
+        values = current_scope.read(state.values(), scope)
         return {path: values[v.name] for path, v in state.items()}
 
     def set_state_dict(
@@ -221,7 +221,7 @@ class Layer:
         state = self._state()
         known = {path: v for path, v in state.items() if path in state_dict}
         values = {v.name: state_dict[path] for path, v in known.items()}
-        held.write({v.name: v for v in known.values()}, values, scope)
+        current_scope.write({v.name: v for v in known.values()}, values, scope)
         missing = [path for path in state if path not in state_dict]
         return missing, [path for path in state_dict if path not in state]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from graphopt.errors import ArgumentError
 from graphopt.initializer import Constant
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.where import here
 from graphopt.nn import functional
 from graphopt.nn.layer.layers import Layer, LayerAttr, statistic
 from graphopt.scoping import recorder

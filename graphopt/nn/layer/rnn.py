@@ -12,9 +12,9 @@ from typing import TypeAlias
 import numpy as np
 
 from graphopt.errors import ArgumentError
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.where import here
 from graphopt.nn import functional
 from graphopt.nn.layer.layers import Layer, LayerAttr
 from graphopt.nn.layer.rnn_cell import Cell, GRUCell, LSTMCell, SimpleRNNCell, States

@@ -11,9 +11,9 @@ from typing import TypeAlias
 
 from graphopt.errors import ArgumentError
 from graphopt.initializer import Uniform
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Parameter, Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.where import here
 from graphopt.nn.layer.layers import Layer, LayerAttr, required
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, choice, need_rank, with_dims

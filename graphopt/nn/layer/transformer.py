@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphopt.errors import ArgumentError
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
-from graphopt.ir.where import here
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.where import here
 from graphopt.nn import functional
 from graphopt.nn.functional.attention import attention_weights
 from graphopt.nn.layer.common import Dropout, Linear

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Mapping
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, StateError
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
 from graphopt.optimizer.lr.formula import F64, Maths, N, OnFloats, OnTape, Traced
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
 from graphopt.optimizer.lr.base import (
     Formula,
     check,

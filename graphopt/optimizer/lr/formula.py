@@ -11,8 +11,8 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
 
 F64 = np.dtype("f8")
 

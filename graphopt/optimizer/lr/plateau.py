@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.variable import Variable
 from graphopt.optimizer.lr.base import LRScheduler, check, check_rate
 
 BETTER = {"min": -1, "max": 1}

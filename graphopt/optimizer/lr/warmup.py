@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from graphopt.errors import StateError
-from graphopt.ir.tape import Tape
-from graphopt.ir.variable import Variable
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Variable
 from graphopt.optimizer.lr.base import LRScheduler, check, check_type, is_int, is_number
 from graphopt.optimizer.lr.formula import OnTape, Traced
 from graphopt.optimizer.lr.plateau import ReduceOnPlateau

@@ -1,0 +1,1 @@
+"""A Program copied, switched between modes, or extended by bodies."""

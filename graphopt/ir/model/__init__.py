@@ -1,0 +1,1 @@
+"""Programs, blocks, ops and variables."""

@@ -1,0 +1,212 @@
+"""Block: a list of ops and the variables they define."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ArgumentTypeError, UnknownVariableError, did_you_mean
+from graphopt.ir.model.operator import Operator
+from graphopt.ir.model.schema import Attr, Formal, op_def
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Parameter, Variable
+from graphopt.ir.types.types import DTypeLike, TensorType, as_dtype
+from graphopt.ir.types.where import here
+
+if TYPE_CHECKING:
+    from graphopt.ir.model.program import Program
+
+
+class Block:
+    """A list of ops and the variables they define.
+
+    Block 0 of a Program is global. Others are attributes of control-flow ops: they take ``inputs``,
+    read variables of the blocks around them, and give ``outputs``. ``idx`` is -1 until the op that
+    holds the block is in the Program.
+    """
+
+    def __init__(self, program: Program, parent: Block | None = None) -> None:
+        self.program = program
+        self.parent = parent
+        self.idx = -1 if parent else 0
+        self.ops: list[Operator] = []
+        self.vars: dict[str, Variable] = {}
+        self.inputs: list[Variable] = []
+        self.outputs: list[Variable] = []
+
+    @property
+    def parent_idx(self) -> int:
+        """The index of the block around this one; -1 for the global block."""
+        return -1 if self.parent is None else self.parent.idx
+
+    def captures(self) -> Iterator[Variable]:
+        """The variables of the blocks around this one that it reads, once each."""
+        own = {id(v) for v in self.inputs}
+        own.update(id(v) for op in self.ops for v in op.writes())
+        for v in (*(v for op in self.ops for v in op.reads()), *self.outputs):
+            if id(v) not in own:
+                own.add(id(v))
+                yield v
+
+    def var(self, name: str) -> Variable:
+        """The variable of this name.
+
+        Raises:
+            UnknownVariableError: there is none.
+        """
+        if not isinstance(name, str):
+            raise ArgumentTypeError(f"a variable's name is a str, not {type(name).__name__}")
+        if name not in self.vars:
+            raise UnknownVariableError(
+                f"the Program has no variable {name!r}", fix=did_you_mean(name, self.vars)
+            )
+        return self.vars[name]
+
+    def has_var(self, name: str) -> bool:
+        """Whether this block has a variable of this name."""
+        return name in self.vars
+
+    def all_parameters(self) -> list[Parameter]:
+        """The block's parameters."""
+        return list(self.iter_parameters())
+
+    def iter_parameters(self) -> Iterator[Parameter]:
+        """The block's parameters, lazily."""
+        return (v for v in self.vars.values() if isinstance(v, Parameter))
+
+    def add_input(self, name: str, tensor_type: TensorType) -> Variable:
+        """A new formal input."""
+        variable = Variable(self.program.unused_name(name), tensor_type, block=self, where=here())
+        variable.stop_gradient = not tensor_type.is_float
+        self.add_var(variable)
+        self.inputs.append(variable)
+        return variable
+
+    def add_var(self, variable: Variable) -> None:
+        """Register a variable under its name.
+
+        Raises:
+            ArgumentError: the name is taken.
+        """
+        if not isinstance(variable.name, str):
+            kind = type(variable.name).__name__
+            raise ArgumentTypeError(f"a variable's name is a str, not {kind}", where=variable.where)
+        if not variable.name:
+            raise ArgumentError("a variable needs a name that is not empty", where=variable.where)
+        if variable.name in self.vars:
+            raise ArgumentError(
+                f"the Program already has a variable {variable.name!r}",
+                operands=[
+                    ("existing", self.vars[variable.name].tensor_type),
+                    ("new", variable.tensor_type),
+                ],
+                where=self.vars[variable.name].where,
+                fix="give one of them another name",
+            )
+        self.vars[variable.name] = variable
+        self.program.names.add(variable.name)
+        self.program.note_symbols(variable.tensor_type)
+        self.program.version += 1
+
+    def create_var(
+        self,
+        name: str | None = None,
+        shape: Sequence[int | str | None] = (),
+        dtype: DTypeLike = "float32",
+        persistable: bool = False,
+        stop_gradient: bool = False,
+    ) -> Variable:
+        """A new variable; None or -1 in ``shape`` is a dim of any size."""
+        variable = Variable(
+            name or self.program.unique_name("_generated_var"),
+            declared_type(self.program, shape, dtype),
+            block=self,
+            where=here(),
+            persistable=persistable,
+            stop_gradient=stop_gradient,
+        )
+        self.add_var(variable)
+        return variable
+
+    def append(self, op: Operator) -> None:
+        """Append an op, registering its results; a result without a name gets one."""
+        for variable in op.writes():
+            self._adopt(variable, op)
+        op.block = self
+        op.scope = op.scope or self.program.scope
+        self.ops.append(op)
+        self.program.adopt(op)
+        self.program.version += 1
+
+    def insert(self, index: int, op: Operator) -> None:
+        """Put an op before the one at ``index``."""
+        self.append(op)
+        self.ops.insert(index, self.ops.pop())
+
+    def _adopt(self, variable: Variable, op: Operator) -> None:
+        if not variable.name:
+            variable.name = self.program.unique_name(op.type.lower())
+        if self.vars.get(variable.name) is not variable:
+            variable.block = self
+            self.add_var(variable)
+
+    def append_op(
+        self,
+        type: str,
+        inputs: Mapping[str, Variable | Sequence[Variable]] | None = None,
+        outputs: Mapping[str, Variable | Sequence[Variable]] | None = None,
+        attrs: Mapping[str, Attr] | None = None,
+    ) -> Operator:
+        """Record an op by slots, as ``paddle.static`` does; the outputs get their inferred types.
+
+        Raises:
+            UnknownOpError: there is no op of this type.
+            ShapeError, DTypeError: the op cannot take the inputs.
+        """
+        definition = op_def(type, self.program.opset_of(type))
+        operands = _flatten(definition.type, definition.inputs, inputs or {})
+        results = _flatten(definition.type, definition.outputs, outputs or {})
+        Tape(self).emit(type, *operands, into=results, **dict(attrs or {}))
+        return self.ops[-1]
+
+    def __repr__(self) -> str:
+        return f"<Block {self.idx}: {len(self.ops)} ops, {len(self.vars)} vars>"
+
+
+def _flatten(
+    type: str, formals: Sequence[Formal], slots: Mapping[str, Variable | Sequence[Variable]]
+) -> list[Variable | None]:
+    """Slots in the schema's order; None for an omitted one that others follow."""
+    names = [f.name for f in formals]
+    for name in slots:
+        if name not in names:
+            fix = did_you_mean(name, names) or f"it has {names}"
+            raise ArgumentError(f"{type} has no slot {name!r}", fix=fix)
+    flat: list[Variable | None] = []
+    for name in names:
+        value = slots.get(name)
+        flat += list(value) if isinstance(value, (list, tuple)) else [value]  # type: ignore[list-item]
+    while flat and flat[-1] is None:
+        flat.pop()
+    return flat
+
+
+def declared_type(
+    program: Program, shape: Sequence[int | str | None], dtype: DTypeLike
+) -> TensorType:
+    """The type a user declares: None and -1 are dims of any size, a str is a symbol."""
+    return TensorType(as_dtype(dtype), tuple(_declared_dim(program, d) for d in shape))
+
+
+def _declared_dim(program: Program, dim: int | str | None) -> int | str:
+    if dim is None or (isinstance(dim, (int, np.integer)) and dim == -1):
+        return program.fresh_symbol()
+    if isinstance(dim, str):
+        return program.claim_symbol(dim)
+    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)):
+        raise ArgumentTypeError(f"a dim is an int, None or a symbol, not {dim!r}")
+    if dim < 0:
+        raise ArgumentError(f"a dim cannot be {dim}", fix="use None for a dim of any size")
+    return int(dim)

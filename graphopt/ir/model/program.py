@@ -1,0 +1,386 @@
+"""Program: the ops a user recorded, in order, and the variables they connect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import numpy as np
+
+from graphopt.errors import ArgumentError, ArgumentTypeError
+from graphopt.ir.model import current_scope
+from graphopt.ir.model.block import Block
+from graphopt.ir.model.operator import Operator
+from graphopt.ir.model.schema import OPSET, domain_of
+from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.variable import Constant, Content, Parameter, Variable
+from graphopt.ir.types.types import Inferred, TensorType
+from graphopt.ir.types.where import UNKNOWN, Where
+
+if TYPE_CHECKING:
+    from graphopt.ir.text.graph import Graph
+
+StateDict: TypeAlias = dict[str, np.ndarray]
+
+
+class Rate(Protocol):
+    """Where a run takes the value of a scalar variable from: a learning-rate scheduler."""
+
+    def current(self) -> float | None:
+        """The value now, or None: the scope's."""
+
+    def upcoming(self, steps: int) -> list[float] | None:
+        """The values of the next steps, or None: it stays as it is."""
+
+    def advance(self, steps: int) -> None:
+        """So many steps were run."""
+
+
+RESTORED = (
+    "_generated_symbols", "_symbols", "_taken", "_used_symbols", "constants", "domains",
+    "equal_dims", "names", "opset", "rates", "tables", "version",
+)  # fmt: skip
+LETTERS = "NMKLPQRSTUVW"
+LARGE = 1024  # bytes: a constant's content is kept as a key up to here, beyond it as a digest
+
+
+class Program:
+    """Blocks of ops. Block 0 is global; others are bodies of control-flow ops.
+
+    Attributes:
+        random_seed: fixes the streams of random ops recorded after it is set; 0 means random.
+        version: changes with every change, so compiled programs know when they are stale.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = [Block(self)]
+        self.names: set[str] = set()  # of all variables: no block shadows another's
+        self._recording = self.blocks[0]
+        self.version = 0
+        self.opset = OPSET
+        self.domains: dict[str, int] = {}  # versions of the domains other than ai.onnx
+        self.constants: dict[tuple[str, tuple[int, ...], bytes, str], Constant] = {}
+        self.family = object()  # shared by clones, in which equal names mean the same variable
+        self._random_seed = 0
+        self._taken: dict[str, int] = {}
+        self.rates: dict[str, Rate] = {}  # variables that every run is to set first
+        self.tables: dict[str, str] = {}  # states of rows used in turn, and where these are kept
+        self._symbols = 0
+        self._used_symbols: set[str] = set()
+        self._generated_symbols: set[str] = set()
+        self._undo: list[Callable[[], None]] | None = None  # not None inside all_or_nothing
+        self.equal_dims: dict[str, Where] = {}  # a fed dim, and the op that makes others equal it
+        self.scope = "/"  # see scoping.name_scope
+        self._scopes: set[str] = set()
+
+    @property
+    def random_seed(self) -> int:
+        """The seed of the random ops that are recorded from now on; 0 means random."""
+        return self._random_seed
+
+    @random_seed.setter
+    def random_seed(self, seed: int) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            raise ArgumentError(f"random_seed must be an int, not {seed!r}", fix="e.g. 42")
+        self._random_seed = int(seed)
+
+    @property
+    def num_blocks(self) -> int:
+        """The number of blocks."""
+        return len(self.blocks)
+
+    def global_block(self) -> Block:
+        """Block 0."""
+        return self.blocks[0]
+
+    def block(self, index: int) -> Block:
+        """A block by its index."""
+        return self.blocks[index]
+
+    def current_block(self) -> Block:
+        """The block that is being recorded."""
+        return self._recording
+
+    @property
+    def current_block_idx(self) -> int:
+        """The index of the block that is being recorded; -1 while its op is not there yet."""
+        return self._recording.idx
+
+    @contextmanager
+    def recording(self, block: Block) -> Iterator[None]:
+        """Inside, users' ops are recorded into ``block``."""
+        outer, self._recording = self._recording, block
+        try:
+            yield
+        finally:
+            self._recording = outer
+
+    def adopt(self, op: Operator) -> None:
+        """Take note of an op's opset, and of its blocks if the op is in the Program."""
+        domain = op.definition.domain
+        if domain == "":
+            self.opset = max(self.opset, op.definition.since)
+        elif op.definition.schema is not None:
+            self.domains[domain] = max(self.domains.get(domain, 1), op.definition.since)
+        if op.definition.has_blocks and op.block is not None and op.block.idx >= 0:
+            for block in op.blocks():
+                self.register(block, op.block)
+                for inner in block.ops:
+                    self.adopt(inner)
+
+    def register(self, block: Block, parent: Block) -> None:
+        """A block, of an op that is in ``parent``, becomes part of the Program."""
+        block.parent, block.idx = parent, len(self.blocks)
+        self.blocks.append(block)
+
+    def lower_opset(self, without: Collection[str] = ()) -> None:
+        """Go down to the lowest opset that defines the ops, not counting some types."""
+        definitions = [op.definition for block in self.blocks for op in block.ops]
+        needed = [
+            d.since for d in definitions if d.schema and not d.domain and d.type not in without
+        ]
+        self.opset = max([OPSET, *needed])
+
+    def opset_of(self, type: str) -> int:
+        """The version of the domain that defines an op; 0 if any will do."""
+        domain = domain_of(type)
+        return self.domains.get(domain, 0) if domain else self.opset
+
+    def recorder(self) -> Tape:
+        """A tape over the block that is being recorded."""
+        return Tape(self.current_block())
+
+    def list_vars(self) -> Iterator[Variable]:
+        """The variables of all blocks, in the order they were made; constants are not listed."""
+        return (v for block in self.blocks for v in block.vars.values())
+
+    def all_parameters(self) -> list[Parameter]:
+        """The parameters, in the order they were made."""
+        return [v for v in self.list_vars() if isinstance(v, Parameter)]
+
+    def persistables(self) -> list[Variable]:
+        """The variables that keep their value between runs."""
+        return [v for v in self.list_vars() if v.persistable]
+
+    def clone(self, for_test: bool = False) -> Program:
+        """A copy that shares names, hence values in a scope.
+
+        ``for_test=True`` copies the forward part only: dropout passes its input through, batch
+        normalization uses its running statistics and leaves them alone.
+        """
+        from graphopt.ir.edit import clone
+
+        return clone.for_test(self) if for_test else clone.copy(self)
+
+    def train(self) -> None:
+        """Switch the recorded or loaded ops to training, in place; before ``minimize``.
+
+        Dropout drops, anew in every run; BatchNormalization normalizes by the batch and assigns
+        its running statistics. One inside a body stays in test mode, which a warning says.
+
+        Raises:
+            ArgumentError: the Program has gradients, or statistics that are no state.
+        """
+        from graphopt.ir.edit import modes
+
+        modes.train(self)
+
+    def eval(self) -> None:
+        """Switch back, in place: what ``clone(for_test=True)`` does to the ops of its copy.
+
+        Raises:
+            ArgumentError: the Program has gradients.
+        """
+        from graphopt.ir.edit import modes
+
+        modes.evaluate(self)
+
+    def state_dict(self, mode: str = "all", scope: current_scope.Holder | None = None) -> StateDict:
+        """The values that the scope holds, by name.
+
+        ``mode`` is 'param' for the parameters, 'opt' for all other persistable variables (the
+        optimizers' state, running statistics, learning rates), 'all' for both.
+
+        Raises:
+            StateError: a variable has no value yet.
+        """
+        if not isinstance(mode, str):
+            raise ArgumentTypeError(f"state_dict: mode must be a str, not {type(mode).__name__}")
+        if mode not in ("all", "param", "opt"):
+            raise ArgumentError(f"state_dict: there is no mode {mode!r}", fix="all, param or opt")
+        chosen = [
+            v
+            for v in self.persistables()
+            if mode == "all" or isinstance(v, Parameter) == (mode == "param")
+        ]
+        return current_scope.read(chosen, scope)
+
+    def set_state_dict(
+        self, state_dict: Mapping[str, object], scope: current_scope.Holder | None = None
+    ) -> None:
+        """Set values by name: all of them, or on an error none. Variables not named keep theirs.
+
+        Raises:
+            ArgumentTypeError: not a dict.
+            StateError: a name is unknown, or a value has another shape or dtype.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise ArgumentTypeError(f"a dict is wanted, not a {type(state_dict).__name__}")
+        current_scope.write({v.name: v for v in self.persistables()}, state_dict, scope)
+
+    def graph(self) -> Graph:
+        """Ops and variables as a networkx graph."""
+        from graphopt.ir.text import graph
+
+        return graph.to_networkx(self)
+
+    def text(self, where: bool = True) -> str:
+        """The Program, one op per line; ``where`` adds the user's lines."""
+        from graphopt.ir.text import text
+
+        return text.print_program(self, where=where)
+
+    def to_string(self, throw_on_error: bool = False, with_details: bool = False) -> str:
+        """Paddle's name of ``text``; ``with_details`` adds the user's lines."""
+        if not (isinstance(throw_on_error, bool) and isinstance(with_details, bool)):
+            raise ArgumentTypeError("to_string: both flags must be bool")
+        return self.text(where=with_details)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        ops = sum(len(block.ops) for block in self.blocks)
+        return f"<Program {ops} ops, {len(self.all_parameters())} params, opset {self.opset}>"
+
+    def unique_name(self, prefix: str) -> str:
+        """``prefix_0``, ``prefix_1``, …: the first that is not taken in this Program."""
+        number = self._taken.get(prefix, 0)
+        while self.has_var(name := f"{prefix}_{number}"):
+            number += 1
+        self._taken[prefix] = number + 1
+        return name
+
+    def unique_scope(self, outer: str, prefix: str) -> str:
+        """``prefix``, with a number if ``outer`` already has a scope of this name."""
+        name, number = prefix, 0
+        while outer + name in self._scopes:
+            number += 1
+            name = f"{prefix}_{number}"
+        self._scopes.add(outer + name)
+        return name
+
+    def unused_name(self, name: str) -> str:
+        """The name itself if it is free, else with a number."""
+        return self.unique_name(name) if self.has_var(name) else name
+
+    def has_var(self, name: str) -> bool:
+        """Whether a variable, of any block, has or had this name."""
+        return name in self.names
+
+    def note_symbols(self, tensor_type: TensorType) -> None:
+        """Remember the symbols of a type, so that fresh ones differ."""
+        self._used_symbols.update(d for d in tensor_type.shape or () if isinstance(d, str))
+
+    def claim_symbol(self, symbol: str) -> str:
+        """A symbol that the user chose; a generated one of this name gets another."""
+        if symbol in self._generated_symbols:
+            self._generated_symbols.discard(symbol)
+            self.rename_symbol(symbol, self.fresh_symbol(), UNKNOWN)
+        self._used_symbols.add(symbol)
+        return symbol
+
+    def fresh_symbol(self) -> str:
+        """A symbol for a dim nothing is known of: N, M and so on, then d12, d13 and so on."""
+        symbol = ""
+        while not symbol or symbol in self._used_symbols:
+            number = self._symbols
+            self._symbols += 1
+            symbol = LETTERS[number] if number < len(LETTERS) else f"d{number}"
+        self._used_symbols.add(symbol)
+        self._generated_symbols.add(symbol)
+        return symbol
+
+    def tensor_type(self, inferred: Inferred) -> TensorType:
+        """A type from inference, with a fresh symbol for every open dim."""
+        return inferred.closed(self.fresh_symbol)
+
+    def take_counters(self, other: Program) -> None:
+        """Go on numbering names and symbols where ``other`` is."""
+        self._symbols, self._taken, self.opset = other._symbols, dict(other._taken), other.opset
+        self.rates, self.domains = dict(other.rates), dict(other.domains)
+        self.tables = dict(other.tables)
+        self.equal_dims, self._scopes = dict(other.equal_dims), set(other._scopes)
+        self._used_symbols = set(other._used_symbols)
+        self._generated_symbols = set(other._generated_symbols)
+
+    def rename_symbol(self, old: str, new: str, where: Where) -> None:
+        """Two dims turned out to be equal: one symbol stands for both from now on."""
+        self.equal_dims[new] = where
+        for variable in self.list_vars():
+            before = variable.tensor_type
+            if before.shape is not None and old in before.shape:
+                self.on_undo(partial(setattr, variable, "tensor_type", before))
+                renamed = tuple(new if d == old else d for d in before.shape)
+                variable.tensor_type = TensorType(variable.dtype, renamed)
+
+    def on_undo(self, action: Callable[[], None]) -> None:
+        """Call ``action`` if the ``all_or_nothing`` that is under way fails."""
+        if self._undo is not None:
+            self._undo.append(action)
+
+    def constant(self, value: np.ndarray, name: str = "") -> Constant:
+        """The constant of this value: one per Program, or one per ``name`` where that is given."""
+        content = (value.dtype.str + value.dtype.name, value.shape, _digest(value))
+        if (*content, name) not in self.constants:
+            frozen = np.array(value, order="C")
+            frozen.flags.writeable = False
+            self._hold(frozen, content, name)
+        return self.constants[*content, name]
+
+    def shared_constant(self, constant: Constant) -> Constant:
+        """What stands for another Program's constant here: it holds the very same array."""
+        if (*constant.content, constant.name) not in self.constants:
+            self._hold(constant.value, constant.content, constant.name)
+        return self.constants[*constant.content, constant.name]
+
+    def _hold(self, frozen: np.ndarray, content: Content, name: str) -> None:
+        own = self.unused_name(name) if name else self.unique_name("const")
+        self.names.add(own)
+        made = Constant(own, frozen, content, block=self.blocks[0], where=UNKNOWN)
+        self.constants[*content, name] = made
+        self.constants.setdefault((*content, ""), made)
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """If the body raises, the Program is as it was. Inside another one it does nothing."""
+        if self._undo is not None:
+            yield
+            return
+        saved = [(b, list(b.ops), dict(b.vars), list(b.outputs)) for b in self.blocks]
+        fields = {name: copy(getattr(self, name)) for name in RESTORED}
+        self._undo = []
+        try:
+            yield
+        except BaseException:
+            for action in reversed(self._undo):
+                action()
+            self.blocks = [block for block, *_ in saved]
+            for block, ops, variables, outputs in saved:
+                block.ops, block.vars, block.outputs = ops, variables, outputs
+            for name, value in fields.items():
+                setattr(self, name, value)
+            raise
+        finally:
+            self._undo = None
+
+
+def _digest(value: np.ndarray) -> bytes:
+    """What is equal for equal contents, and short."""
+    if value.dtype == object or value.nbytes <= LARGE:
+        return value.tobytes()
+    return sha256(np.ascontiguousarray(value).view(np.uint8).data).digest()

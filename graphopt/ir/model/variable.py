@@ -1,0 +1,189 @@
+"""Variable, Parameter, Constant: the values of a Program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from graphopt.errors import ArgumentTypeError
+from graphopt.ir.model import current_scope
+from graphopt.ir.model.arithmetic import Arithmetic
+from graphopt.ir.types.types import TensorType, dtype_text
+from graphopt.ir.types.where import Where
+
+if TYPE_CHECKING:
+    from graphopt.ir.model.block import Block
+    from graphopt.ir.model.program import Program
+
+GRAD_SUFFIX = "@GRAD"
+Content: TypeAlias = tuple[str, tuple[int, ...], bytes]  # of an array: dtype, shape, digest
+
+
+class Variable(Arithmetic):
+    """A named tensor of a Program.
+
+    ``type`` has the dtype and the symbolic shape; ``persistable`` values live in a scope between
+    runs; gradients stop where ``stop_gradient`` is set.
+    """
+
+    __slots__ = (
+        "block", "is_data", "name", "persistable", "stop_gradient", "tensor_type", "where"
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        tensor_type: TensorType,
+        *,
+        block: Block,
+        where: Where,
+        persistable: bool = False,
+        stop_gradient: bool = False,
+        is_data: bool = False,
+    ) -> None:
+        self.name = name
+        self.tensor_type = tensor_type
+        self.block = block
+        self.where = where
+        self.persistable = persistable
+        self.stop_gradient = stop_gradient
+        self.is_data = is_data
+
+    @property
+    def program(self) -> Program:
+        """The Program that holds the variable."""
+        return self.block.program
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The element type."""
+        return self.tensor_type.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape as Paddle shows it: -1 for a dim that is not known while recording."""
+        self._need_rank()
+        return tuple(d if isinstance(d, int) else -1 for d in self.tensor_type.shape or ())
+
+    @property
+    def ndim(self) -> int:
+        """The number of dims."""
+        self._need_rank()
+        return len(self.tensor_type.shape or ())
+
+    def _need_rank(self) -> None:
+        if self.tensor_type.shape is None:
+            raise ArgumentTypeError(f"the rank of {self.name} is not known", where=self.where)
+
+    @property
+    def is_parameter(self) -> bool:
+        """Whether the variable is a Parameter."""
+        return isinstance(self, Parameter)
+
+    @property
+    def grad_name(self) -> str:
+        """The name of the variable's gradient."""
+        return self.name + GRAD_SUFFIX
+
+    def get_value(self, scope: current_scope.Holder | None = None) -> np.ndarray:
+        """The value that the scope holds (of a persistable variable).
+
+        Raises:
+            StateError: there is none.
+        """
+        return current_scope.read([self], scope)[self.name]
+
+    def set_value(self, value: object, scope: current_scope.Holder | None = None) -> None:
+        """Replace the value in the scope.
+
+        Raises:
+            StateError: another shape or dtype, or the variable is not persistable.
+        """
+        own = {self.name: self} if self.persistable else {}
+        current_scope.write(own, {self.name: np.asarray(value)}, scope)
+
+    def __bool__(self) -> bool:
+        raise ArgumentTypeError(
+            f"{self.name} has no value while a Program is recorded, so it cannot be tested",
+            operands=[(self.name, self.tensor_type)],
+            where=self.where,
+            fix="compare inside the Program (go.where), or fetch it with Executor.run",
+        )
+
+    def __float__(self) -> float:
+        raise self._no_value("float")
+
+    def __int__(self) -> int:
+        raise self._no_value("int")
+
+    def __len__(self) -> int:
+        raise self._no_value("len")
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        raise self._no_value("numpy.asarray")
+
+    def _no_value(self, function: str) -> ArgumentTypeError:
+        return ArgumentTypeError(
+            f"{function}({self.name}): a variable has no value while a Program is recorded",
+            where=self.where,
+            fix="fetch it with Executor.run(program, feed, fetch_list=[…])",
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} : {self.tensor_type}>"
+
+
+class Parameter(Variable):
+    """A persistable variable that optimizers train.
+
+    ``optimize_attr['learning_rate']`` multiplies the optimizer's rate.
+    """
+
+    __slots__ = ("need_clip", "optimize_attr", "regularizer", "trainable")
+
+    def __init__(
+        self,
+        name: str,
+        tensor_type: TensorType,
+        *,
+        block: Block,
+        where: Where,
+        trainable: bool = True,
+        learning_rate: float = 1.0,
+        regularizer: object | None = None,
+        need_clip: bool = True,
+    ) -> None:
+        super().__init__(
+            name,
+            tensor_type,
+            block=block,
+            where=where,
+            persistable=True,
+            stop_gradient=not trainable,
+        )
+        self.trainable = trainable
+        self.optimize_attr = {"learning_rate": learning_rate}
+        self.regularizer = regularizer
+        self.need_clip = need_clip
+
+
+class Constant(Variable):
+    """A variable whose value is known while recording. Shared within a Program; read-only.
+
+    ``content`` is equal for equal values.
+    """
+
+    __slots__ = ("content", "value")
+
+    def __init__(
+        self, name: str, value: np.ndarray, content: Content, *, block: Block, where: Where
+    ) -> None:
+        super().__init__(
+            name, TensorType(value.dtype, value.shape), block=block, where=where, stop_gradient=True
+        )
+        self.value = value
+        self.content = content
+
+    def __repr__(self) -> str:
+        return f"<Constant {self.name} : {dtype_text(self.dtype)}{list(self.value.shape)}>"

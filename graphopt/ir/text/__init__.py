@@ -1,0 +1,1 @@
+"""A Program printed, parsed, verified, or as a graph."""

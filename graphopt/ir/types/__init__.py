@@ -1,0 +1,1 @@
+"""Types, literals and source lines."""

@@ -1,0 +1,1 @@
+"""Sequences, optionals, control flow's bodies and quantized tensors."""

@@ -1,0 +1,1 @@
+"""Ops that exist for the sake of a runtime's kernels."""

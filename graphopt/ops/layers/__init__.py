@@ -1,0 +1,1 @@
+"""Normalization, attention, recurrence and losses."""

@@ -1,0 +1,1 @@
+"""How cards are registered, with the cases that test them."""

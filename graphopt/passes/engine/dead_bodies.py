@@ -1,0 +1,111 @@
+"""The results, carried values and operands that a control-flow op can do without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TypeAlias, TypeVar
+
+from graphopt.ir.model.block import Block
+from graphopt.ir.model.operator import Operator
+from graphopt.ir.model.variable import Variable
+
+Trim: TypeAlias = Callable[[Operator, Collection[int]], None]
+T = TypeVar("T")
+
+
+def trim_if(op: Operator, live: Collection[int]) -> None:
+    """A result that nobody reads is none of the branches' results."""
+    chosen = [k for k, v in enumerate(op.outputs) if v is not None and id(v) in live]
+    op.outputs = _pick(op.outputs, chosen)
+    for block in op.blocks():
+        block.outputs = _pick(block.outputs, chosen)
+
+
+def trim_loop(op: Operator, live: Collection[int]) -> None:
+    """A carried value goes if it only feeds itself, a stack if nobody reads it."""
+    body: Block = op.attrs["body"]
+    count = len(op.inputs) - 2
+    carried = list(zip(body.inputs[2:], body.outputs[1 : 1 + count], strict=True))
+    chosen, _ = _needed(body, op, carried, live, body.outputs[:1], 1)
+    if len(chosen) == len(body.outputs) - 1:
+        return
+    states = [k for k in chosen if k < count]
+    op.inputs = [*op.inputs[:2], *_pick(op.inputs[2:], states)]
+    op.outputs = _pick(op.outputs, chosen)
+    body.inputs = [*_forget(body, body.inputs[:2], body.inputs[2:], states)]
+    body.outputs = [body.outputs[0], *_pick(body.outputs[1:], chosen)]
+
+
+def trim_scan(op: Operator, live: Collection[int]) -> None:
+    """The same of states and stacks; what is scanned goes if the body does not read it."""
+    body: Block = op.attrs["body"]
+    count = len(op.inputs) - op.attrs["num_scan_inputs"]
+    carried = list(zip(body.inputs[:count], body.outputs[:count], strict=True))
+    chosen, read = _needed(body, op, carried, live, (), 0)
+    states = [k for k in chosen if k < count]
+    stacks = [k - count for k in chosen if k >= count]
+    scanned = [k for k in range(count, len(op.inputs)) if id(body.inputs[k]) in read]
+    scanned = scanned or [count]  # one has to say how many slices there are
+    op.inputs = _pick(op.inputs, [*states, *scanned])
+    op.outputs = _pick(op.outputs, chosen)
+    body.inputs = _forget(body, [], body.inputs, [*states, *scanned])
+    body.outputs = _pick(body.outputs, chosen)
+    op.attrs["num_scan_inputs"] = len(scanned)
+    for side, kept in (("input", [k - count for k in scanned]), ("output", stacks)):
+        for name in (f"scan_{side}_axes", f"scan_{side}_directions"):
+            if op.attrs.get(name):
+                op.attrs[name] = _pick(op.attrs[name], kept)
+
+
+TRIM: dict[str, Trim] = {"If": trim_if, "Loop": trim_loop, "Scan": trim_scan}
+
+
+def _needed(
+    body: Block,
+    op: Operator,
+    carried: Sequence[tuple[Variable, Variable]],
+    live: Collection[int],
+    always: Iterable[Variable],
+    first: int,
+) -> tuple[list[int], set[int]]:
+    """The results of the op to keep: those that are read, and what the body needs for them.
+
+    And the ids of all variables that it needs.
+
+    Result k is the body's k + ``first``; ``carried`` are formals and their next values.
+    """
+    makers = {id(v): inner for inner in body.ops for v in inner.writes()}
+    number = {id(formal): k for k, (formal, _) in enumerate(carried)}
+    results = body.outputs[first:]
+    found = {k for k, v in enumerate(op.outputs) if v is not None and id(v) in live}
+    waiting = [*always, *(results[k] for k in found)]
+    reached: set[int] = set()
+    needed: set[int] = set()
+    while waiting:
+        v = waiting.pop()
+        needed.add(id(v))
+        k = number.get(id(v))
+        if k is not None and k not in found:
+            found.add(k)
+            waiting.append(results[k])
+        maker = makers.get(id(v))
+        if maker is not None and id(maker) not in reached:
+            reached.add(id(maker))
+            waiting += maker.reads()
+    return sorted(found), needed
+
+
+def _pick(values: Sequence[T], chosen: Iterable[int]) -> list[T]:
+    return [values[k] for k in chosen if k < len(values)]
+
+
+def _forget(
+    body: Block, first: list[Variable], formals: list[Variable], chosen: Collection[int]
+) -> list[Variable]:
+    """The formals to keep; the others are no variables of the body any more."""
+    kept = [*first, *(formals[k] for k in chosen)]
+    names = {v.name for v in kept}
+    for v in formals:
+        if v.name not in names:
+            body.vars.pop(v.name, None)
+    return kept

@@ -1,0 +1,1 @@
+"""Reverse mode: gradients as ops of the same Program."""

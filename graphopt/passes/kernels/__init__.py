@@ -1,0 +1,1 @@
+"""The forms that the kernels of a place are quickest at."""

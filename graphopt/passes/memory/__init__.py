@@ -1,0 +1,1 @@
+"""Where a step's results lie, and in which order it runs."""

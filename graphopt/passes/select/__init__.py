@@ -1,0 +1,1 @@
+"""What a request needs of a Program, in ops that the runtime has."""

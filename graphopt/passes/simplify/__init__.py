@@ -1,0 +1,1 @@
+"""Fewer ops that mean the same, on every place."""

@@ -1,0 +1,1 @@
+"""The Executor and its cache."""

@@ -1,0 +1,1 @@
+"""onnxruntime: the only door to it."""

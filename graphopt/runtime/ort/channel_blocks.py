@@ -1,0 +1,41 @@
+"""What layouts of tensors onnxruntime's CPU kernels offer on this processor."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import onnx
+
+from graphopt.ops.kernels.blocked import DOMAIN, LANES
+from graphopt.runtime.ort.place import Place
+from graphopt.runtime.ort.session import Session, failures
+
+
+@cache
+def block_size(place: Place) -> int:
+    """How many channels the kernels for convolutions keep side by side; 0 if there are none.
+
+    Asked of the kernel that makes the blocks: it fills the last one up.
+    """
+    if place.device != "cpu":
+        return 0
+    try:
+        session = Session(_reordering(), place)
+    except failures():
+        return 0
+    binding = session.bind()
+    binding.feed("x", np.zeros((1, LANES, 1, 1), np.float32))
+    binding.output("y", None)
+    binding.run()
+    size: int = binding.outputs()[0].shape()[1]
+    return size if size > LANES else 0
+
+
+def _reordering() -> onnx.ModelProto:
+    info = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("ReorderInput", ["x"], ["y"], domain=DOMAIN)
+    x, y = (info(name, onnx.TensorProto.FLOAT, None) for name in "xy")
+    graph = onnx.helper.make_graph([node], "reordering", [x], [y])
+    opsets = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid(DOMAIN, 1)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)

@@ -1,0 +1,1 @@
+"""What a request needs: what goes in, what comes out, what is assigned."""

@@ -1,0 +1,1 @@
+"""A plan loaded into onnxruntime, and run."""

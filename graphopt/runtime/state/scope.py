@@ -1,0 +1,120 @@
+"""Scope: the values of persistable variables, by name, on the device where they were last used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from graphopt.errors import UninitializedError
+from graphopt.ir.model import current_scope
+from graphopt.runtime.ort.place import CPUPlace, Place
+from graphopt.runtime.ort.session import Value, to_device, to_numpy
+
+
+class ScopeTensor:
+    """The value of one variable in a Scope."""
+
+    def __init__(self, scope: Scope, name: str) -> None:
+        self._scope = scope
+        self._name = name
+
+    def _value(self) -> Value:
+        value = self._scope.values.get(self._name)
+        if value is None:
+            raise UninitializedError(
+                f"{self._name} has no value in this scope", fix="run the startup Program first"
+            )
+        return value
+
+    def shape(self) -> list[int]:
+        """The dims."""
+        return list(self._value().shape())
+
+    def set(self, array: np.ndarray, place: Place | None = None) -> None:
+        """Replace the value by a copy of ``array`` (the next run checks shape and dtype)."""
+        self._scope.values[self._name] = to_device(np.array(array), place or CPUPlace())
+        self._scope.spares.pop(self._name, None)
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        array = np.asarray(to_numpy(self._value()))
+        return array if dtype is None else array.astype(dtype)
+
+    def __repr__(self) -> str:
+        return f"ScopeTensor({self._name}, {np.asarray(self)!r})"
+
+
+class ScopeVariable:
+    """A name in a Scope."""
+
+    def __init__(self, scope: Scope, name: str) -> None:
+        self._scope = scope
+        self.name = name
+
+    def get_tensor(self) -> ScopeTensor:
+        """The value: read it with ``numpy.array``, write it with ``set``."""
+        return ScopeTensor(self._scope, self.name)
+
+
+class Scope:
+    """Values of persistable variables by name. A run commits to it only when it has succeeded.
+
+    >>> scope = Scope()
+    >>> scope.var("w").get_tensor().set(np.ones(2, "float32"))
+    >>> np.array(scope.find_var("w").get_tensor())
+    array([1., 1.], dtype=float32)
+    >>> scope.find_var("v") is None
+    True
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, Value | None] = {}
+        self.spares: dict[str, Value] = {}  # the other buffer of a variable that steps assign
+
+    def var(self, name: str) -> ScopeVariable:
+        """The variable of this name, created without a value if it is not there."""
+        self.values.setdefault(name, None)
+        return ScopeVariable(self, name)
+
+    def find_var(self, name: str) -> ScopeVariable | None:
+        """The variable of this name, or None."""
+        return ScopeVariable(self, name) if name in self.values else None
+
+    def local_var_names(self) -> list[str]:
+        """The names in this scope."""
+        return list(self.values)
+
+    def get(self, name: str) -> np.ndarray | None:
+        """A copy of the value in host memory, or None."""
+        value = self.values.get(name)
+        return None if value is None else to_numpy(value)
+
+    def put(self, name: str, value: np.ndarray) -> None:
+        """Replace the value by a copy of ``value``."""
+        self.var(name).get_tensor().set(value)
+
+    def take(self, name: str, value: np.ndarray) -> None:
+        """Replace the value by the array itself, which is not to be used elsewhere."""
+        self.values[name] = to_device(value, CPUPlace())
+        self.spares.pop(name, None)
+
+
+current_scope.stack.append(Scope())
+
+
+def global_scope() -> Scope:
+    """The scope that runs use unless they are given one."""
+    scope = current_scope.stack[-1]
+    assert isinstance(scope, Scope)
+    return scope
+
+
+@contextmanager
+def scope_guard(scope: Scope) -> Iterator[None]:
+    """Use another scope inside."""
+    current_scope.stack.append(scope)
+    try:
+        yield
+    finally:
+        current_scope.stack.pop()
