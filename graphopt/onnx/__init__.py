@@ -11,7 +11,7 @@ from graphopt.ir.model.variable import Variable
 from graphopt.onnx import backend
 from graphopt.onnxio.write import inlined
 from graphopt.runtime.plan.plan import Plan
-from graphopt.runtime.request.request import as_request
+from graphopt.runtime.request.fetches import as_request
 
 
 def to_model(

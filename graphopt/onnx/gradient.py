@@ -20,7 +20,7 @@ from graphopt.onnxio.weights import state_kinds
 from graphopt.onnxio.write import inlined
 from graphopt.passes.gradients.backward import gradients
 from graphopt.runtime.plan.plan import Plan
-from graphopt.runtime.request.request import as_request
+from graphopt.runtime.request.fetches import as_request
 
 Names = str | Sequence[str]
 

@@ -10,7 +10,7 @@ from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.types import TensorType
 from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
 from graphopt.optimizer.state import State
-from graphopt.runtime.state.rows import STORAGES
+from graphopt.runtime.state.storages import STORAGES
 
 
 class ASGD(Optimizer):

@@ -22,7 +22,7 @@ from graphopt.onnxio.weights import choose as choose_trainable
 from graphopt.onnxio.write import inlined
 from graphopt.runtime.front.executor import Executor
 from graphopt.runtime.plan.plan import Plan
-from graphopt.runtime.request.request import as_request
+from graphopt.runtime.request.fetches import as_request
 from graphopt.runtime.state.scope import Scope, global_scope
 from graphopt.static.schedules import embed_schedules
 

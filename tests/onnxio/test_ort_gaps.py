@@ -4,9 +4,9 @@ import onnxruntime as ort
 import pytest
 
 import graphopt as go
-from graphopt.runtime.ort.session import failures
+from graphopt.runtime.ort.library import failures
 from graphopt.runtime.plan.plan import Plan
-from graphopt.runtime.request.request import as_request
+from graphopt.runtime.request.fetches import as_request
 from tests.helpers import held
 
 

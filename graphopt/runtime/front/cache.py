@@ -13,7 +13,7 @@ from graphopt.ir.model.program import Program
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.runtime.ort.place import Place
 from graphopt.runtime.plan.plan import StepPlan, StepsPlan
-from graphopt.runtime.request.request import Request
+from graphopt.runtime.request.fetches import Request
 from graphopt.runtime.run.compiled import CompiledProgram
 from graphopt.runtime.run.many_steps import FEW_ROWS, CompiledSteps
 

@@ -13,8 +13,10 @@ from graphopt.ir.model.program import Program
 from graphopt.runtime.front.cache import Cache
 from graphopt.runtime.front.prepared import Step
 from graphopt.runtime.ort.place import Place, as_place
-from graphopt.runtime.ort.session import FetchedTensor, check_place
-from graphopt.runtime.request.request import Feed, as_feed, as_request, as_steps
+from graphopt.runtime.ort.session import check_place
+from graphopt.runtime.ort.values import FetchedTensor
+from graphopt.runtime.request.feeds import Feed, as_feed, as_steps
+from graphopt.runtime.request.fetches import as_request
 from graphopt.runtime.run.compiled import CompiledProgram
 from graphopt.runtime.run.many_steps import count_steps
 from graphopt.runtime.state.scope import Scope, global_scope

@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 
 from graphopt.ops.kernels.blocked import DOMAIN, LANES
+from graphopt.runtime.ort.library import failures
 from graphopt.runtime.ort.place import Place
-from graphopt.runtime.ort.session import Session, failures
+from graphopt.runtime.ort.session import Session
 
 
 @cache

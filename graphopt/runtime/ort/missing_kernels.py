@@ -10,8 +10,9 @@ from graphopt.errors import StepError
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.variable import Constant
 from graphopt.onnxio.write import Lowered, value_info
+from graphopt.runtime.ort.library import failures
 from graphopt.runtime.ort.place import Place
-from graphopt.runtime.ort.session import Session, failures
+from graphopt.runtime.ort.session import Session
 
 MISSING = "NOT_IMPLEMENTED"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphopt.errors import FeedError
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.types import fits
-from graphopt.runtime.ort.session import Value
+from graphopt.runtime.ort.values import Value
 
 
 class StateType:

@@ -29,7 +29,7 @@ from graphopt.passes.select.prune import Prune, assigns_state, free_variables, n
 from graphopt.passes.steps.scan import ROWS, STEPS, Repeat
 from graphopt.runtime.ort.channel_blocks import block_size
 from graphopt.runtime.ort.place import Place
-from graphopt.runtime.request.request import Request
+from graphopt.runtime.request.fetches import Request
 
 WITHOUT = "GRAPHOPT_WITHOUT"
 

@@ -16,22 +16,18 @@ from graphopt.ir.types.types import TensorType
 from graphopt.onnxio.ort_order import loads_slowly
 from graphopt.onnxio.write import Lowered
 from graphopt.runtime.ort.explain import explained
+from graphopt.runtime.ort.library import failures
 from graphopt.runtime.ort.missing_kernels import without_kernel
 from graphopt.runtime.ort.place import Place
-from graphopt.runtime.ort.session import (
-    Session,
-    Value,
-    empty,
-    failures,
-    host_view,
-    reshaped,
-    to_device,
-    to_numpy,
-)
+from graphopt.runtime.ort.session import Session
 from graphopt.runtime.ort.value_types import StateType
+from graphopt.runtime.ort.values import Value, empty, host_view, reshaped, to_device, to_numpy
 from graphopt.runtime.plan.plan import StepPlan
-from graphopt.runtime.state.rows import Factored, Rows, check_room, rows_of
+from graphopt.runtime.state.factored import Factored
+from graphopt.runtime.state.room import check_room
+from graphopt.runtime.state.rows import Rows
 from graphopt.runtime.state.scope import Scope
+from graphopt.runtime.state.storages import rows_of
 from graphopt.runtime.state.tables import Tables, uninitialized
 
 LAYOUTS = 2  # of one compiled Program: steps alternate between two buffers of each state

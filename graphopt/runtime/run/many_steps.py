@@ -13,7 +13,7 @@ from graphopt.errors import ArgumentError, FeedError
 from graphopt.ir.model.program import Rate
 from graphopt.passes.steps.scan import NUMBER, STEPS
 from graphopt.runtime.ort.place import Place
-from graphopt.runtime.ort.session import to_numpy
+from graphopt.runtime.ort.values import to_numpy
 from graphopt.runtime.plan.plan import StepsPlan
 from graphopt.runtime.run.compiled import CompiledProgram, missing
 from graphopt.runtime.state.scope import Scope

@@ -10,7 +10,7 @@ import numpy as np
 from graphopt.errors import UninitializedError
 from graphopt.ir.model import current_scope
 from graphopt.runtime.ort.place import CPUPlace, Place
-from graphopt.runtime.ort.session import Value, to_device, to_numpy
+from graphopt.runtime.ort.values import Value, to_device, to_numpy
 
 
 class ScopeTensor:

@@ -11,11 +11,15 @@ from graphopt.ir.model.program import Program
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.types import TensorType
 from graphopt.passes.memory.asgd_rows import PARTS, Table
+from graphopt.runtime.ort.bindings import Binding
 from graphopt.runtime.ort.place import Place
-from graphopt.runtime.ort.session import Binding, Value, host_view, to_device, to_numpy
 from graphopt.runtime.ort.value_types import misfit
-from graphopt.runtime.state.rows import Factored, Resident, Rows, rows_of
+from graphopt.runtime.ort.values import Value, host_view, to_device, to_numpy
+from graphopt.runtime.state.factored import Factored
+from graphopt.runtime.state.resident import Resident
+from graphopt.runtime.state.rows import Rows
 from graphopt.runtime.state.scope import Scope
+from graphopt.runtime.state.storages import rows_of
 
 
 class Tables:

@@ -18,7 +18,7 @@ from graphopt.passes.gradients.backward import append_backward, gradients
 from graphopt.passes.select.prune import free_variables
 from graphopt.runtime.front.executor import Executor
 from graphopt.runtime.plan.plan import Plan
-from graphopt.runtime.request.request import as_request
+from graphopt.runtime.request.fetches import as_request
 from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import default_main_program, default_startup_program, program_guard
 from graphopt.tensor import mean

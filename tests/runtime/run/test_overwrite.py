@@ -11,7 +11,7 @@ from graphopt.ir.text.parse import parse
 from graphopt.passes.memory.overwrite import InPlace, overwritten
 from graphopt.passes.memory.step_in_blocks import StepInBlocks
 from graphopt.runtime.ort.place import CPUPlace
-from graphopt.runtime.ort.session import to_device
+from graphopt.runtime.ort.values import to_device
 from graphopt.runtime.plan import plan as plan_module
 from graphopt.runtime.run import compiled as compile_module
 from tests.helpers import state_of

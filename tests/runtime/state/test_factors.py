@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import graphopt as go
-from graphopt.runtime.state.rows import Factored, Resident
+from graphopt.runtime.state.factored import Factored
+from graphopt.runtime.state.resident import Resident
 from tests.helpers import state_of
 
 ROWS, WIDE, OUT = 4, 512, 128

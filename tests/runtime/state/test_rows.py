@@ -1,14 +1,14 @@
 """Tables of rows: moved by the runtime, equal to the table that a Program describes."""
 
-import mmap
-
 import numpy as np
 import pytest
 
 import graphopt as go
 from graphopt import errors
-from graphopt.runtime.state import rows as rows_module
-from graphopt.runtime.state.rows import Resident, Rows, Staged
+from graphopt.runtime.state import room
+from graphopt.runtime.state.resident import Resident
+from graphopt.runtime.state.rows import Rows
+from graphopt.runtime.state.staged import Staged
 from tests.helpers import state_of
 
 
@@ -110,12 +110,12 @@ def test_a_table_costs_nothing_before_it_is_used():
 
 
 def test_tables_that_do_not_fit_are_refused_before_anything_is_made(monkeypatch):
-    monkeypatch.setattr(rows_module, "_free_memory", lambda: 100)
+    monkeypatch.setattr(room, "_free_memory", lambda: 100)
     with pytest.raises(errors.CapacityError, match="the gradient tables need") as found:
         Fit(n=4)
     assert 'history="disk"' in str(found.value)
     assert isinstance(found.value, MemoryError)
-    monkeypatch.setattr(rows_module, "_free_disk", lambda: 100)
+    monkeypatch.setattr(room, "_free_disk", lambda: 100)
     with pytest.raises(errors.CapacityError, match="TMPDIR"):
         Fit(n=4, history="disk")
 
@@ -123,20 +123,6 @@ def test_tables_that_do_not_fit_are_refused_before_anything_is_made(monkeypatch)
 def test_another_place_for_rows_is_an_error():
     with pytest.raises(errors.ArgumentError, match="history must be one of device, host, disk"):
         go.optimizer.ASGD(0.1, batch_num=2, history="dsk")
-
-
-def test_pages_of_a_file_are_let_go_only_whole():
-    """Rows that share a page keep each other's values."""
-    from graphopt.ir.types.types import TensorType
-    from graphopt.runtime.state.rows import Store
-
-    row = mmap.PAGESIZE // 4 + 24
-    store = Store(TensorType(np.dtype("f4"), (5, row)), ".")
-    expected = np.arange(5 * row, dtype="f4").reshape(5, row)
-    store.fill(expected)
-    for k in (3, 0, 4):
-        np.testing.assert_array_equal(store.read(k), expected[k])
-    np.testing.assert_array_equal(store.table(), expected)
 
 
 def test_rows_show_the_table():

@@ -1,154 +1,23 @@
-"""What a run is asked for: feeds checked against their variables, fetches made plain."""
+"""What a run is given: feeds checked against their variables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from graphopt.errors import (
-    ArgumentError,
     ArgumentTypeError,
     FeedError,
-    UnknownVariableError,
     did_you_mean,
 )
-from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.program import Program
-from graphopt.ir.model.variable import Constant, Parameter, Variable
+from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.literals import STRINGS
 from graphopt.ir.types.types import ContainerType, TensorType, fits
 
 Feed: TypeAlias = Mapping[str, Any]
-
-
-@dataclass
-class Request:
-    """The fetched variables, and which state the run may change.
-
-    ``roots`` are the update ops that were fetched; ``updates`` is 'all' for an ordinary run,
-    'roots' where optimizer ops were given, 'none' where only (parameter, gradient) pairs were.
-    """
-
-    fetch: list[Variable] = field(default_factory=list)
-    roots: list[Operator] = field(default_factory=list)
-    updates: str = "all"
-
-
-def as_request(program: Program, fetch_list: object) -> Request:
-    """Flatten a fetch_list: Variables, names, nested lists of them, and what ``minimize`` returned.
-
-    Raises:
-        ArgumentTypeError: an element of another kind, or an op that does not update.
-        UnknownVariableError: a name, or another Program's variable, is not in this Program.
-    """
-    request = Request()
-    if fetch_list is None:
-        return request
-    items = fetch_list if isinstance(fetch_list, (list, tuple)) else [fetch_list]
-    if is_minimize_result(items) or is_param_grad(items):
-        items = [items]
-    for item in items:
-        _add(program, request, item)
-    if request.roots:
-        request.updates = "roots"
-    return request
-
-
-def is_minimize_result(item: object) -> bool:
-    """Whether this is (optimize_ops, params_grads)."""
-    return (
-        isinstance(item, tuple)
-        and len(item) == 2
-        and is_operators(item[0])
-        and isinstance(item[1], (list, tuple))
-    )
-
-
-def is_operators(item: object) -> bool:
-    """Whether this is a non-empty list of ops."""
-    return isinstance(item, (list, tuple)) and bool(item) and isinstance(item[0], Operator)
-
-
-def is_param_grad(item: object) -> bool:
-    """Whether this is a (parameter, gradient) pair."""
-    return (
-        isinstance(item, (list, tuple))
-        and len(item) == 2
-        and isinstance(item[0], Parameter)
-        and isinstance(item[1], Variable)
-        and item[1].name.startswith(item[0].grad_name)
-    )
-
-
-def _add(program: Program, request: Request, item: object) -> None:
-    if is_minimize_result(item):
-        assert isinstance(item, tuple)
-        _add(program, request, item[0])
-        return
-    if isinstance(item, Operator):
-        request.roots.append(_update_op(program, item))
-        return
-    if isinstance(item, (Variable, str)):
-        request.fetch.append(find_variable(program, item))
-        return
-    if not isinstance(item, (list, tuple)):
-        raise ArgumentTypeError(
-            f"fetch_list cannot hold a {type(item).__name__}",
-            fix="fetch Variables, names, or what minimize returned",
-        )
-    if is_param_grad(item) and request.updates == "all":
-        request.updates = "none"
-    for part in item:
-        _add(program, request, part)
-
-
-def _update_op(program: Program, op: Operator) -> Operator:
-    if op.block is None or op.block.program is not program:
-        raise ArgumentError(
-            f"{op!r} is not an op of this Program",
-            where=op.where,
-            fix="fetch what minimize returned for the Program that is run",
-        )
-    if not any(v.persistable for v in op.writes()):
-        raise ArgumentTypeError(
-            f"{op.type} in fetch_list does not update anything",
-            where=op.where,
-            fix="fetch the Variable it makes",
-        )
-    return op
-
-
-def find_variable(program: Program, item: Variable | str) -> Variable:
-    """The Program's variable of this name; a Variable must be the Program's, or a clone's twin."""
-    if isinstance(item, Variable) and item.program.family is not program.family:
-        raise UnknownVariableError(
-            f"{item.name} belongs to another Program",
-            operands=[(item.name, item.tensor_type)],
-            where=item.where,
-            fix="fetch a variable of the Program that is run",
-        )
-    if isinstance(item, Constant):
-        return item
-    name = item if isinstance(item, str) else item.name
-    if name in program.global_block().vars:
-        return program.global_block().vars[name]
-    for v in program.list_vars():
-        if v.name == name:
-            raise UnknownVariableError(
-                f"{name} is made inside a body of control flow, where it cannot be fetched",
-                operands=[(name, v.tensor_type)],
-                where=v.where,
-                fix=f"return {name} from the body, and fetch what the control flow gives",
-            )
-    known = [v.name for v in program.list_vars()]
-    raise UnknownVariableError(
-        f"the Program has no variable {name!r} to fetch",
-        where=None if isinstance(item, str) else item.where,
-        fix=did_you_mean(name, known) or f"it has {', '.join(known[:8])}, …",
-    )
 
 
 def as_feed(program: Program, feed: object) -> dict[str, np.ndarray]:

@@ -1,0 +1,141 @@
+"""Values on devices, and how arrays become values and values arrays."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from graphopt.errors import DeviceError
+from graphopt.ir.types.types import BFLOAT16, NARROW, to_onnx_dtype
+from graphopt.runtime.ort.library import onnxruntime
+from graphopt.runtime.ort.place import CPUPlace, Place
+
+Value: TypeAlias = Any  # an onnxruntime.OrtValue, a tensor on a device; or a HostValue
+
+
+@cache
+def _ort_value() -> Any:  # noqa: ANN401 - an untyped class
+    return onnxruntime().OrtValue
+
+
+def _short(dtype: np.dtype) -> str:
+    """onnxruntime's name of a dtype: float8e4m3fn for float8_e4m3fn."""
+    return dtype.name.replace("_", "")
+
+
+@dataclass(frozen=True)
+class HostValue:
+    """A value that Python cannot bind as an OrtValue: strings, a sequence (a list) or an optional.
+
+    It has the parts of an OrtValue's interface that are asked of every value.
+    """
+
+    value: Any
+
+    def data_type(self) -> str:
+        """onnxruntime's name of the type."""
+        return "tensor(string)" if isinstance(self.value, np.ndarray) else "object"
+
+    def shape(self) -> list[int]:
+        """The dims; of a sequence its length."""
+        return (
+            list(np.shape(self.value)) if isinstance(self.value, np.ndarray) else [len(self.value)]
+        )
+
+    def device_name(self) -> str:
+        """Always host memory."""
+        return "cpu"
+
+    def numpy(self) -> Any:  # noqa: ANN401 - an array, a list, None or a dict
+        """The value itself."""
+        return self.value
+
+
+# What numpy lacks travels as integers of the same width.
+CARRIERS = {BFLOAT16: np.uint16, **{d: np.uint8 for n, d in NARROW.items() if n[:6] == "float8"}}
+CARRIED = {f"tensor({_short(dtype)})": dtype for dtype in CARRIERS}
+
+
+def to_device(array: Any, place: Place) -> Value:  # noqa: ANN401 - an array, a list or None
+    """The array on a device. On the CPU it shares the array's memory."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind in "OUS":
+        return HostValue(array.astype(object) if isinstance(array, np.ndarray) else array)
+    values = onnxruntime().OrtValue
+    array = np.ascontiguousarray(array) if array.ndim else array
+    if array.dtype in CARRIERS:
+        code = to_onnx_dtype(array.dtype)
+        return values.ortvalue_from_numpy_with_onnx_type(array.view(CARRIERS[array.dtype]), code)
+    if array.dtype.name in NARROW:
+        raise DeviceError(
+            f"{array.dtype.name} values cannot be fed to onnxruntime from Python",
+            fix="feed int8 and cast inside the Program",
+        )
+    return values.ortvalue_from_numpy(array, place.device, place.index)
+
+
+def to_numpy(value: Value) -> Any:  # noqa: ANN401 - an array; of a HostValue what it holds
+    """A copy in host memory."""
+    if isinstance(value, HostValue):
+        return deepcopy(value.value)
+    if isinstance(value, _ort_value()) and value.data_type() in CARRIED:
+        return _carried_to_numpy(value, CARRIED[value.data_type()])
+    array = value.numpy()
+    return array if array.flags.owndata else np.array(array)
+
+
+def _carried_to_numpy(value: Value, dtype: np.dtype) -> np.ndarray:
+    # OrtValue.numpy() refuses what numpy itself does not have: read the bytes.
+    host = onnxruntime().OrtValue.ortvalue_from_numpy(np.empty(value.shape(), CARRIERS[dtype]))
+    if value.device_name() != "cpu":
+        raise DeviceError(f"{dtype.name} values on a GPU cannot be read yet", fix="cast to float32")
+    ctypes.memmove(host.data_ptr(), value.data_ptr(), value.tensor_size_in_bytes())
+    return np.array(host.numpy()).view(dtype)
+
+
+def empty(shape: Sequence[int], dtype: np.dtype, place: Place) -> Value:
+    """An uninitialized tensor on a device."""
+    element = to_onnx_dtype(dtype) if dtype == BFLOAT16 else dtype.type
+    return onnxruntime().OrtValue.ortvalue_from_shape_and_type(
+        list(shape), element, place.device, place.index
+    )
+
+
+def host_view(value: Value) -> np.ndarray | None:
+    """The value's own memory as an array; None where numpy cannot see it."""
+    if value.device_name() != "cpu" or value.data_type() in CARRIED:
+        return None
+    view = value.numpy()
+    shares = view.ctypes.data == value.data_ptr()
+    return view if shares else None
+
+
+def reshaped(value: Value, shape: Sequence[int]) -> Value:
+    """A value over the memory of another in host memory, which must outlive it."""
+    if value.shape() == list(shape):
+        return value
+    return to_device(value.numpy().reshape(shape), CPUPlace())
+
+
+class FetchedTensor:
+    """A fetched value that stays on its device: what ``run(return_numpy=False)`` returns."""
+
+    def __init__(self, value: Value) -> None:
+        self._value = value
+
+    def shape(self) -> list[int]:
+        """The dims."""
+        return list(self._value.shape())
+
+    def numpy(self) -> np.ndarray:
+        """A copy in host memory."""
+        return np.asarray(to_numpy(self._value))
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype)
