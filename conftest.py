@@ -6,7 +6,7 @@ import pytest
 
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.variable import Variable
-from graphopt.runtime.ort.session import cuda_devices
+from graphopt.runtime.ort.providers.cuda import cuda_devices
 from graphopt.scoping import program_guard
 
 SAMPLES: dict[str, tuple[list[int | str | None], str]] = {

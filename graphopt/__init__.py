@@ -24,7 +24,9 @@ from graphopt.ir.model.seeds import seed
 from graphopt.ir.types.types import BFLOAT16
 from graphopt.onnx.gradient import grad
 from graphopt.parameters import ParamAttr, create_parameter
-from graphopt.runtime.ort.place import CPUPlace, CUDAPlace
+from graphopt.runtime.ort.place import Place
+from graphopt.runtime.ort.providers.cpu import CPUPlace
+from graphopt.runtime.ort.providers.cuda import CUDAPlace
 from graphopt.tensor import *  # noqa: F403 - Paddle's tensor functions, listed in tensor.__all__
 from graphopt.tensor.methods import METHODS as _METHODS
 
@@ -56,6 +58,7 @@ __all__ = [
     "CPUPlace",
     "CUDAPlace",
     "ParamAttr",
+    "Place",
     "bfloat16",
     "create_parameter",
     "enable_static",

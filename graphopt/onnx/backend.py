@@ -19,13 +19,13 @@ import numpy as np
 import onnx
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
-from graphopt.errors import ArgumentError, GraphoptError
+from graphopt.errors import ArgumentError, DeviceError, GraphoptError
 from graphopt.ir.types.types import to_onnx_dtype
 from graphopt.onnxio.read import ReadModel, read
 from graphopt.onnxio.source import open_model
 from graphopt.runtime.front.executor import Executor
-from graphopt.runtime.ort.place import CPUPlace, CUDAPlace, Place
-from graphopt.runtime.ort.session import cuda_devices
+from graphopt.runtime.ort.place import Place
+from graphopt.runtime.ort.providers.names import as_place
 from graphopt.runtime.state.scope import Scope
 
 
@@ -90,10 +90,11 @@ class GraphoptBackend(Backend):
 
         Raises:
             FileError: the model cannot be read.
+            ArgumentError: there is no such device.
             DeviceError: the device cannot be used.
         """
         names = [output.name for output in model.graph.output]
-        return GraphoptBackendRep(read(open_model(model)), names, _place(device))
+        return GraphoptBackendRep(read(open_model(model)), names, as_place(device.lower()))
 
     @classmethod
     def run_node(
@@ -123,13 +124,11 @@ class GraphoptBackend(Backend):
     @classmethod
     def supports_device(cls, device: str) -> bool:
         """Whether 'CPU', 'CUDA' or 'CUDA:1' can be used here."""
-        kind, _, index = device.partition(":")
-        return kind == "CPU" or (kind == "CUDA" and int(index or 0) < cuda_devices())
-
-
-def _place(device: str) -> Place:
-    kind, _, index = device.partition(":")
-    return CUDAPlace(int(index or 0)) if kind == "CUDA" else CPUPlace()
+        try:
+            as_place(device.lower()).check()
+        except (ArgumentError, DeviceError):
+            return False
+        return True
 
 
 is_compatible = GraphoptBackend.is_compatible

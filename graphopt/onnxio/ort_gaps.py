@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -57,7 +57,7 @@ def batch_normalization(
     results: Sequence[str],
     free: Callable[[str], str] = str,
 ) -> list[onnx.NodeProto]:
-    """A training-mode BatchNormalization in other ops; empty for any other op.
+    """A training-mode BatchNormalization in other ops; empty for one that does not train.
 
     onnxruntime's CUDA provider has no kernel for it since opset 14.
 
@@ -65,7 +65,7 @@ def batch_normalization(
         Y = (X - mean) scale / sqrt(variance + epsilon) + B
         running' = momentum running + (1 - momentum) batch's
     """
-    x = op.maybe("X") if op.type == "BatchNormalization" else None
+    x = op.maybe("X")
     if x is None or not op.attrs["training_mode"] or x.tensor_type.shape is None:
         return []
     types = {slot: to_onnx_dtype(op.operand(slot).dtype) for slot in SLOTS}
@@ -92,6 +92,14 @@ def batch_normalization(
             flat = n("Reshape", batch, n("Constant", value_ints=[-1]))
             n("Add", n("Mul", old, kept), n("Mul", flat, new), out=result)
     return n.made
+
+
+# Types of ops that some provider has no kernel for, and the nodes to write instead: of an op, its
+# operands' names, its results' names and what makes names free; none to write it as it is.
+Detour: TypeAlias = Callable[
+    [Operator, Sequence[str], Sequence[str], Callable[[str], str]], list[onnx.NodeProto]
+]
+DETOURS: Mapping[str, Detour] = {"BatchNormalization": batch_normalization}
 
 
 class _Nodes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from graphopt.ir.model.schema import is_block, make_node
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.ir.types.types import TensorType, to_onnx_dtype, to_proto
 from graphopt.onnxio.functions import DOMAIN, FunctionTable
-from graphopt.onnxio.ort_gaps import batch_normalization, own_running_statistics
+from graphopt.onnxio.ort_gaps import DETOURS, own_running_statistics
 
 IR_VERSION = 10
 NEXT = "@NEXT"
@@ -60,23 +60,23 @@ def lower(
     fetch: Sequence[Variable],
     state: Sequence[Variable] = (),
     shapes: Mapping[str, TensorType] | None = None,
-    device: str = "cpu",
+    detours: Collection[str] = (),
 ) -> Lowered:
     """Write ``program`` with the given graph inputs and outputs.
 
     ``state`` are the persistable variables whose next values are outputs too; fetching one gives
     its value after the run. ``shapes`` overrides the types of inputs, e.g. with concrete dims.
-    ``device`` is where the model is to run, if that needs detours.
+    ``detours`` are the types of ops that are written as others: see ``ort_gaps.DETOURS``.
     """
-    return _Writer(program, device).lower(inputs, fetch, state, shapes or {})
+    return _Writer(program, detours).lower(inputs, fetch, state, shapes or {})
 
 
 class _Writer:
     """Names every value of every version of a variable, and collects nodes and initializers."""
 
-    def __init__(self, program: Program, device: str) -> None:
+    def __init__(self, program: Program, detours: Collection[str]) -> None:
         self.program = program
-        self.device = device
+        self.detours = {type: DETOURS[type] for type in detours}
         self.model = onnx.ModelProto(producer_name="graphopt")
         self.graph = self.model.graph
         self.graph.name = "graphopt"
@@ -118,7 +118,8 @@ class _Writer:
         results = [self._write(v, fed) for v in op.outputs]
         # The reference evaluator keeps what has no name, and hands it to omitted operands.
         results = [r or self._free(f"{len(self.ops)}@UNUSED{k}") for k, r in enumerate(results)]
-        if self.device == "cuda" and (nodes := batch_normalization(op, names, results, self._free)):
+        detour = self.detours.get(op.type)
+        if detour is not None and (nodes := detour(op, names, results, self._free)):
             graph.node.extend(nodes)
             self.ops.update((node.name, op) for node in nodes)
             return

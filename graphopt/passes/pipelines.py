@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from graphopt.ops.registry.formulations import Machine
+from graphopt.ops.registry.formulations import MEASURED, Machine
 from graphopt.passes.engine.base import Pass
 from graphopt.passes.engine.change import Changes
 from graphopt.passes.engine.dead import DeadCode
@@ -19,15 +19,13 @@ from graphopt.passes.simplify.cse import CommonSubexpressions
 from graphopt.passes.simplify.fold import Fold
 from graphopt.passes.simplify.rewrite import Simplify
 
-PORTABLE = Machine("cpu", 0)
-
 
 def optimisations(
     shapes: Mapping[str, tuple[int, ...]],
     keep: Collection[str],
     feed: Collection[str] = (),
     without: Collection[str] = frozenset(),
-    machine: Machine = PORTABLE,
+    machine: Machine = MEASURED,
 ) -> tuple[Pass, ...]:
     """The passes, for a Program that is pruned and has no random ops with seeds any more.
 
@@ -39,7 +37,7 @@ def optimisations(
     ...     print(step)
     Cut(feed=('x',))
     ScaleFilters(keep=('loss',))
-    Formulate(device='cpu', block=0)
+    Formulate(priced=True, block=0)
     Fold(keep=('loss',), max_bytes=65536)
     CommonSubexpressions(keep=('loss',))
     Simplify(keep=('loss',))
@@ -57,7 +55,7 @@ def at_once(
     keep: Collection[str],
     feed: Collection[str] = (),
     without: Collection[str] = frozenset(),
-    machine: Machine = PORTABLE,
+    machine: Machine = MEASURED,
 ) -> Changes:
     """The same as one pass, which copies and verifies the Program once."""
     names = tuple(keep)
@@ -65,7 +63,7 @@ def at_once(
         Cut(tuple(sorted({*feed, *shapes}))),
         Specialise(dict(shapes)),
         ScaleFilters(names),
-        Formulate(machine.device, machine.block),
+        Formulate(machine.priced, machine.block),
         Fold(names),
         CommonSubexpressions(names),
         Simplify(names),
@@ -75,6 +73,6 @@ def at_once(
         StayBlocked(names),
         DeadCode(names),
     )
-    # The forms of Fuse are quicker on the CPU; elsewhere nobody has measured them.
-    left_out = {*without} | ({"Fuse"} if machine.device != "cpu" else set())
+    forms = {"Fuse": machine.fused, "JoinSlices": machine.joined}
+    left_out = {*without, *(name for name, is_measured in forms.items() if not is_measured)}
     return Changes(tuple(p for p in passes if type(p).__name__ not in left_out))

@@ -5,7 +5,9 @@ from graphopt.ir.model.program import Program
 from graphopt.ir.model.variable import Parameter, Variable
 from graphopt.parameters import create_global_var, create_parameter
 from graphopt.runtime.front.executor import Executor
-from graphopt.runtime.ort.place import CPUPlace, CUDAPlace
+from graphopt.runtime.ort.place import Place
+from graphopt.runtime.ort.providers.cpu import CPUPlace
+from graphopt.runtime.ort.providers.cuda import CUDAPlace
 from graphopt.runtime.state.scope import Scope, global_scope, scope_guard
 from graphopt.scoping import (
     default_main_program,
@@ -33,6 +35,7 @@ __all__ = [
     "Executor",
     "ExponentialMovingAverage",
     "Parameter",
+    "Place",
     "Program",
     "Scope",
     "Variable",

@@ -4,6 +4,7 @@ import onnxruntime as ort
 import pytest
 
 import graphopt as go
+from graphopt.onnxio.ort_gaps import DETOURS
 from graphopt.runtime.ort.library import failures
 from graphopt.runtime.plan.plan import Plan
 from graphopt.runtime.request.fetches import as_request
@@ -60,7 +61,7 @@ def test_running_statistics_of_a_layer_that_is_used_twice():
 
 
 @pytest.mark.parametrize("shape", [[None, 3], [None, 3, 4, None]])
-def test_batch_normalization_as_it_is_lowered_for_a_gpu(shape):
+def test_batch_normalization_in_other_ops(shape):
     main, startup = go.static.Program(), go.static.Program()
     with go.static.program_guard(main, startup):
         x = go.static.data("x", shape)
@@ -71,8 +72,8 @@ def test_batch_normalization_as_it_is_lowered_for_a_gpu(shape):
     data = 3 + 2 * np.random.default_rng(0).normal(size=[d or 5 for d in shape]).astype("f4")
     state = {v.name: 1 + np.abs(data).mean() * np.ones(v.shape, "f4") for v in plan.state}
     found = []
-    for device in ("cpu", "cuda"):
-        model = plan.lower(device).model
+    for detours in ((), DETOURS):
+        model = plan.lower(detours).model
         onnx.checker.check_model(model, full_check=True)
         session = ort.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
@@ -81,9 +82,9 @@ def test_batch_normalization_as_it_is_lowered_for_a_gpu(shape):
         rates = {name: np.array(0.1, "f4") for name in others}
         found.append(session.run(None, {"x": data, **state, **rates}))
     assert {"BatchNormalization"} & {n.op_type for n in plan.lower().model.graph.node}
-    assert not {"BatchNormalization"} & {n.op_type for n in plan.lower("cuda").model.graph.node}
-    for cpu, cuda in zip(*found, strict=True):
-        np.testing.assert_allclose(cuda, cpu, rtol=1e-5, atol=1e-6)
+    assert not {"BatchNormalization"} & {n.op_type for n in plan.lower(DETOURS).model.graph.node}
+    for kernel, others in zip(*found, strict=True):
+        np.testing.assert_allclose(others, kernel, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.gpu
@@ -93,7 +94,7 @@ def test_cuda_has_no_kernel_for_it():
     with go.static.program_guard(main, startup):
         x = go.static.data("x", [None, 3, 4, 4])
         y = go.static.nn.batch_norm(x)
-    model = Plan(main, as_request(main, [y]), ["x"]).lower("cpu").model
+    model = Plan(main, as_request(main, [y]), ["x"]).lower().model
     options = ort.SessionOptions()
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     with pytest.raises(failures()):

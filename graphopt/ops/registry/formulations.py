@@ -13,13 +13,25 @@ from graphopt.ir.model.variable import Variable
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a Program is to run: a device, and how many channels its convolutions keep in a block.
+    """What was measured of the kernels that a Program is to run on; unless it says so, nothing.
 
-    ``block`` is 0 where channels are not kept in blocks.
+    Attributes:
+        priced: what formulations cost there; without prices ops become their portable bodies.
+        fused: that the forms of ``Fuse`` are quicker, and its ops of onnxruntime's own exist.
+        joined: that one Split is quicker than many slices (``JoinSlices``).
+        in_place: that states can be written over while a step runs, and in what order it runs.
+        block: how many channels convolutions keep side by side; 0 where they keep none so.
     """
 
-    device: str = "cpu"
+    priced: bool = False
+    fused: bool = False
+    joined: bool = False
+    in_place: bool = False
     block: int = 0
+
+
+PORTABLE = Machine()
+MEASURED = Machine(priced=True, fused=True, joined=True, in_place=True)  # onnxruntime's CPU kernels
 
 
 Build: TypeAlias = Callable[[Tape, Operator, Machine], "Variable | Sequence[Variable]"]

@@ -22,9 +22,9 @@ from graphopt.passes.engine.change import Change
 class Formulate(Change):
     """Write each op as the formulation that costs least where shapes are known.
 
-    An op of graphopt's own that has no better one becomes its portable body, as all do on a
-    ``device`` without measured prices. ``block`` is the number of channels that the runtime's
-    convolutions keep side by side, 0 where they do not.
+    An op of graphopt's own that has no better one becomes its portable body, as all do where
+    nothing is ``priced``. ``block`` is the number of channels that the runtime's convolutions keep
+    side by side, 0 where they do not.
 
     >>> from graphopt.ir.text.parse import parse
     >>> import graphopt.ops
@@ -44,7 +44,7 @@ class Formulate(Change):
           dilations=[1])
     """
 
-    device: str = "cpu"
+    priced: bool = True
     block: int = 0
 
     def needed(self, program: Program) -> bool:
@@ -54,7 +54,7 @@ class Formulate(Change):
     def change(self, program: Program) -> None:
         """Write the ops anew."""
         for block in list(program.blocks):
-            _rewrite(block, Machine(self.device, self.block))
+            _rewrite(block, Machine(priced=self.priced, block=self.block))
 
 
 def _is_open(op: Operator) -> bool:
@@ -85,9 +85,9 @@ def chosen(op: Operator, machine: Machine) -> Formulation | None:
 
 
 def _has_price(op: Operator, machine: Machine) -> bool:
-    """Whether all operands and results have static shapes, on a device that was measured."""
+    """Whether all operands and results have static shapes, on a machine with prices."""
     known = all(v.tensor_type.is_static for v in (*op.reads(), *op.writes()))
-    return known and op.type in AS_IS and machine.device == "cpu"
+    return known and op.type in AS_IS and machine.priced
 
 
 def _portable(op: Operator) -> Formulation:

@@ -12,8 +12,8 @@ from graphopt.errors import ArgumentError, ArgumentTypeError, DeviceError
 from graphopt.ir.model.program import Program
 from graphopt.runtime.front.cache import Cache
 from graphopt.runtime.front.prepared import Step
-from graphopt.runtime.ort.place import Place, as_place
-from graphopt.runtime.ort.session import check_place
+from graphopt.runtime.ort.place import Place
+from graphopt.runtime.ort.providers.names import as_place
 from graphopt.runtime.ort.values import FetchedTensor
 from graphopt.runtime.request.feeds import Feed, as_feed, as_steps
 from graphopt.runtime.request.fetches import as_request
@@ -32,7 +32,7 @@ class Executor:
 
     def __init__(self, place: Place | str | None = None) -> None:
         self.place = as_place(place)
-        check_place(self.place)
+        self.place.check()
         self._cache: WeakKeyDictionary[Program, Cache] = WeakKeyDictionary()
         self._closed = False
 

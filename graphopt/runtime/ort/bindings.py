@@ -42,7 +42,7 @@ class Bound:
         self._binding, self._place = session.io_binding(), place
         self._c = self._binding._iobinding
         self.run = partial(session._sess.run_with_iobinding, self._c, None)
-        self._is_host = place.device == "cpu"
+        self._memory = place.memory
         self._read: dict[str, Any] = {}  # what is bound stays in memory
         self._written: dict[str, Value] = {}
 
@@ -53,7 +53,7 @@ class Bound:
 
     def feed(self, name: str, array: Any) -> bool:  # noqa: ANN401 - always an array here
         """Read an input from a fed array; whether it is the array's own memory that is read."""
-        is_own = array.flags.c_contiguous and array.dtype.isbuiltin == 1 and self._is_host
+        is_own = array.flags.c_contiguous and array.dtype.isbuiltin == 1 and self._memory.in_view
         if is_own:
             self._c.bind_input(name, array)  # the shorter way to the same
             self._read[name] = array
@@ -64,7 +64,7 @@ class Bound:
     def output(self, name: str, value: Value | None) -> None:
         """Write an output into a value; None lets the next run allocate it."""
         if value is None:
-            self._binding.bind_output(name, self._place.device, self._place.index)
+            self._binding.bind_output(name, self._memory.device, self._memory.index)
             self._written.pop(name, None)
         else:
             self._c.bind_ortvalue_output(name, value._ortvalue)

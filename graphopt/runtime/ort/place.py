@@ -1,59 +1,138 @@
-"""Where a Program runs: ``CPUPlace()`` or ``CUDAPlace(i)``."""
+"""Where a Program runs: a provider of onnxruntime, its memory, and what is known of its kernels."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TypeAlias
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from graphopt.errors import ArgumentError
-
-
-@dataclass(frozen=True)
-class CPUPlace:
-    """The processor.
-
-    >>> CPUPlace()
-    CPUPlace()
-    """
-
-    @property
-    def device(self) -> str:
-        """onnxruntime's name of the device."""
-        return "cpu"
-
-    @property
-    def index(self) -> int:
-        """The device's number."""
-        return 0
+from graphopt.errors import ArgumentTypeError, DeviceError, did_you_mean
+from graphopt.onnxio.ort_gaps import DETOURS
+from graphopt.ops.registry.formulations import PORTABLE, Machine
+from graphopt.runtime.ort.library import devices, load_provider, onnxruntime
+from graphopt.runtime.ort.memory import Memory
+from graphopt.runtime.ort.providers.host import HOST, HOST_PROVIDER
 
 
-@dataclass(frozen=True)
-class CUDAPlace:
-    """An NVIDIA GPU by its number. An Executor there raises DeviceError where it cannot be used."""
+class Place:
+    """An onnxruntime provider, by its name. Nothing is taken for granted about its kernels.
 
-    index: int = 0
+    Programs are written for it in ops of the ONNX standard only, and no memory is written over
+    while it is read. ``CPUPlace`` and ``CUDAPlace`` are places of which more is known; so may a
+    class of your own be, that sets what is listed as class attributes here.
 
-    @property
-    def device(self) -> str:
-        """onnxruntime's name of the device."""
-        return "cuda"
+    Args:
+        provider: onnxruntime's name of the provider.
+        options: the provider's options, as onnxruntime documents them.
+        index: which of the devices of a provider from a library.
+        library: the path of the library of a provider that the installed onnxruntime lacks.
+        fallback: whether ops that the provider lacks may run on the processor. Where they may
+            not, a Program with such an op is refused, and the op named.
+        memory: where values lie between runs; host memory serves every provider.
 
-
-Place: TypeAlias = CPUPlace | CUDAPlace
-
-
-def as_place(place: Place | str | None) -> Place:
-    """A place from its name: 'cpu', 'gpu', 'gpu:1'.
+    Attributes:
+        machine: what was measured of the kernels, for the passes that choose between them.
+        has_blocks: whether its convolutions can keep channels in blocks.
+        detours: the ops that are written as others (see ``ort_gaps.DETOURS``).
+        shares_constants: whether sessions can read large constants from memory of Python's.
+        remedy: what to do where onnxruntime has the provider and cannot load it.
 
     Raises:
-        ArgumentError: there is no such place.
+        ArgumentTypeError: an argument of another type.
+
+    >>> Place("XnnpackExecutionProvider", {"intra_op_num_threads": 2})
+    Place('XnnpackExecutionProvider', options={'intra_op_num_threads': '2'})
+    >>> Place("OpenVINOExecutionProvider") == Place("OpenVINOExecutionProvider", fallback=True)
+    False
     """
-    if place is None:
-        return CPUPlace()
-    if isinstance(place, (CPUPlace, CUDAPlace)):
-        return place
-    match = re.fullmatch(r"(cpu|gpu|cuda)(?::(\d+))?", str(place))
-    if match is None:
-        raise ArgumentError(f"there is no place {place!r}", fix="use CPUPlace() or CUDAPlace(0)")
-    return CPUPlace() if match[1] == "cpu" else CUDAPlace(int(match[2] or 0))
+
+    machine: ClassVar[Machine] = PORTABLE
+    has_blocks: ClassVar[bool] = False
+    detours: ClassVar[frozenset[str]] = frozenset(DETOURS)
+    shares_constants: ClassVar[bool] = False
+    remedy: ClassVar[str] = "install what the provider needs, or use another place"
+
+    def __init__(
+        self,
+        provider: str,
+        options: Mapping[str, object] | None = None,
+        *,
+        index: int = 0,
+        library: str | os.PathLike[str] | None = None,
+        fallback: bool = False,
+        memory: Memory = HOST,
+    ) -> None:
+        if not isinstance(provider, str):
+            raise ArgumentTypeError(
+                f"a provider is given by its name, not by a {type(provider).__name__}",
+                fix='e.g. Place("OpenVINOExecutionProvider")',
+            )
+        if options is not None and not isinstance(options, Mapping):
+            raise ArgumentTypeError(
+                f"options must be a dict, not a {type(options).__name__}",
+                fix=f'e.g. Place("{provider}", {{"device_id": 0}})',
+            )
+        self.provider = provider
+        self.options = {str(name): str(value) for name, value in (options or {}).items()}
+        self.index = index
+        self.library = None if library is None else os.fspath(library)
+        self.fallback = fallback
+        self.memory = memory
+
+    def check(self) -> None:
+        """Refuse a place where no Program can run.
+
+        Raises:
+            DeviceError: onnxruntime has no such provider, cannot load its library, or has fewer
+                devices for it.
+        """
+        if self.library is not None:
+            load_provider(self.provider, self.library)
+        found = onnxruntime().get_available_providers()
+        own = devices(self.provider)
+        if self.provider not in found and not own:
+            raise DeviceError(
+                f"the installed onnxruntime has no provider {self.provider!r}",
+                operands=[("available", ", ".join(found))],
+                fix=did_you_mean(self.provider, found)
+                or "install a build of onnxruntime that has it, or give library=…, the path of "
+                "its library in another wheel",
+            )
+        if own and self.index >= len(own):
+            raise DeviceError(
+                f"{self.provider} has no device {self.index}: it has {len(own)}", fix="count from 0"
+            )
+
+    def choose(self, options: Any) -> list[Any] | None:  # noqa: ANN401 - SessionOptions
+        """Tell a session's options where it is to run.
+
+        Args:
+            options: onnxruntime's SessionOptions, to be changed.
+
+        Returns:
+            The providers to name beside the options; None if the options hold all.
+        """
+        if self.provider == HOST_PROVIDER:
+            return [self.provider]
+        if not self.fallback:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        own = devices(self.provider)
+        if own:  # named by a string, a library's provider would be passed over in silence
+            options.add_provider_for_devices([own[self.index]], self.options)
+            return None
+        named = (self.provider, self.options)
+        return [named, HOST_PROVIDER] if self.fallback else [named]
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(other) is type(self) and vars(other) == vars(self))
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.provider, self.index))
+
+    def __repr__(self) -> str:
+        given = {"options": self.options, "index": self.index, "library": self.library,
+                 "fallback": self.fallback}  # fmt: skip
+        shown = [f"{name}={value!r}" for name, value in given.items() if value]
+        if self.memory != HOST:
+            shown.append(f"memory={self.memory!r}")
+        return f"{type(self).__name__}({', '.join([repr(self.provider), *shown])})"

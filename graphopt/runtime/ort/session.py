@@ -1,12 +1,8 @@
-"""Models loaded by onnxruntime, and the places where it can run them."""
+"""Models loaded by onnxruntime."""
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Mapping
-from functools import cache
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,40 +12,6 @@ from graphopt.onnxio.ort_order import written_early
 from graphopt.runtime.ort.bindings import Binding, Bound, Unbound
 from graphopt.runtime.ort.library import LOG_FATAL, onnxruntime
 from graphopt.runtime.ort.place import Place
-
-
-@cache
-def cuda_devices() -> int:
-    """The number of CUDA devices, asked of the driver itself; 0 without a driver."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return 0
-    return count.value
-
-
-def check_place(place: Place) -> None:
-    """Raise DeviceError unless a Program can run there; asks the driver, not the C++ log."""
-    if place.device == "cpu":
-        return
-    if place.index >= cuda_devices():
-        raise DeviceError(
-            f"there is no CUDA device {place.index}: the driver shows {cuda_devices()}",
-            fix="use CPUPlace(), or a machine with an NVIDIA GPU and its driver",
-        )
-    if "CUDAExecutionProvider" not in onnxruntime().get_available_providers():
-        raise DeviceError(
-            "the installed onnxruntime has no CUDA provider", fix="pip install onnxruntime-gpu"
-        )
-    _preload_cuda()
-
-
-@cache
-def _preload_cuda() -> None:
-    onnxruntime().preload_dlls()
 
 
 class Session:
@@ -67,7 +29,7 @@ class Session:
         in_order: bool = False,
         arrays: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        check_place(place)
+        place.check()
         ort = onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = LOG_FATAL
@@ -87,18 +49,16 @@ class Session:
         self._session = ort.InferenceSession(
             model.SerializeToString(),
             options,
-            providers=_providers(place),
+            providers=place.choose(options),
+            enable_fallback=0,  # to the processor, with a line on stdout
             # The one removes a Dropout whose mask nobody reads, even one that is training; the
             # other takes back the transposes that are written because they are quicker.
             disabled_optimizers=["EliminateDropout", "GemmTransposeFusion"],
         )
         self._unbound = any(map(_is_unbound, (*model.graph.input, *model.graph.output)))
         self.takes_buffers = not self._unbound
-        if place.device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
-            raise DeviceError(
-                "onnxruntime could not load its CUDA provider",
-                fix="install the CUDA and cuDNN versions it was built for, or use CPUPlace()",
-            )
+        if place.provider not in self._session.get_providers():
+            raise DeviceError(f"onnxruntime could not load {place.provider}", fix=place.remedy)
 
     def bind(self) -> Binding:
         """Where a run is to read its inputs and write its outputs, to be filled in."""
@@ -111,11 +71,3 @@ def _is_unbound(info: onnx.ValueInfoProto) -> bool:
     """Whether Python cannot bind values of this type."""
     kind = info.type.WhichOneof("value")
     return kind != "tensor_type" or info.type.tensor_type.elem_type == onnx.TensorProto.STRING
-
-
-def _providers(place: Place) -> list[Any]:
-    if place.device == "cpu":
-        return ["CPUExecutionProvider"]
-    # TF32 would round float32 products to 10 bits, and results would differ from the CPU's.
-    cuda = {"device_id": str(place.index), "use_tf32": "0"}
-    return [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]

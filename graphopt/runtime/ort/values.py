@@ -14,7 +14,9 @@ import numpy as np
 from graphopt.errors import DeviceError
 from graphopt.ir.types.types import BFLOAT16, NARROW, to_onnx_dtype
 from graphopt.runtime.ort.library import onnxruntime
-from graphopt.runtime.ort.place import CPUPlace, Place
+from graphopt.runtime.ort.place import Place
+from graphopt.runtime.ort.providers.cpu import CPUPlace
+from graphopt.runtime.ort.providers.host import HOST
 
 Value: TypeAlias = Any  # an onnxruntime.OrtValue, a tensor on a device; or a HostValue
 
@@ -50,7 +52,7 @@ class HostValue:
 
     def device_name(self) -> str:
         """Always host memory."""
-        return "cpu"
+        return HOST.device
 
     def numpy(self) -> Any:  # noqa: ANN401 - an array, a list, None or a dict
         """The value itself."""
@@ -76,7 +78,7 @@ def to_device(array: Any, place: Place) -> Value:  # noqa: ANN401 - an array, a 
             f"{array.dtype.name} values cannot be fed to onnxruntime from Python",
             fix="feed int8 and cast inside the Program",
         )
-    return values.ortvalue_from_numpy(array, place.device, place.index)
+    return values.ortvalue_from_numpy(array, place.memory.device, place.memory.index)
 
 
 def to_numpy(value: Value) -> Any:  # noqa: ANN401 - an array; of a HostValue what it holds
@@ -92,7 +94,7 @@ def to_numpy(value: Value) -> Any:  # noqa: ANN401 - an array; of a HostValue wh
 def _carried_to_numpy(value: Value, dtype: np.dtype) -> np.ndarray:
     # OrtValue.numpy() refuses what numpy itself does not have: read the bytes.
     host = onnxruntime().OrtValue.ortvalue_from_numpy(np.empty(value.shape(), CARRIERS[dtype]))
-    if value.device_name() != "cpu":
+    if value.device_name() != HOST.device:
         raise DeviceError(f"{dtype.name} values on a GPU cannot be read yet", fix="cast to float32")
     ctypes.memmove(host.data_ptr(), value.data_ptr(), value.tensor_size_in_bytes())
     return np.array(host.numpy()).view(dtype)
@@ -102,13 +104,13 @@ def empty(shape: Sequence[int], dtype: np.dtype, place: Place) -> Value:
     """An uninitialized tensor on a device."""
     element = to_onnx_dtype(dtype) if dtype == BFLOAT16 else dtype.type
     return onnxruntime().OrtValue.ortvalue_from_shape_and_type(
-        list(shape), element, place.device, place.index
+        list(shape), element, place.memory.device, place.memory.index
     )
 
 
 def host_view(value: Value) -> np.ndarray | None:
     """The value's own memory as an array; None where numpy cannot see it."""
-    if value.device_name() != "cpu" or value.data_type() in CARRIED:
+    if value.device_name() != HOST.device or value.data_type() in CARRIED:
         return None
     view = value.numpy()
     shares = view.ctypes.data == value.data_ptr()

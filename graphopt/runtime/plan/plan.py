@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.seeds import COUNTER
@@ -13,7 +14,6 @@ from graphopt.ir.model.variable import Constant, Variable
 from graphopt.ir.types.types import TensorType
 from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
 from graphopt.onnxio.write import Lowered, lower
-from graphopt.ops.registry.formulations import Machine
 from graphopt.ops.registry.registry import FORMULAS
 from graphopt.passes.draws.streams import Streams, advances, is_stream
 from graphopt.passes.engine.base import DUMP, Pass, Pipeline
@@ -94,9 +94,9 @@ class Plan:
             ),
         )
 
-    def lower(self, device: str = "cpu") -> Lowered:
-        """The ONNX model, as it runs on a device."""
-        return lower(self.program, self.inputs, self.fetch, self.state, device=device)
+    def lower(self, detours: Collection[str] = ()) -> Lowered:
+        """The ONNX model; the ops in ``detours`` are written as others."""
+        return lower(self.program, self.inputs, self.fetch, self.state, detours=detours)
 
 
 class StepPlan(Plan):
@@ -148,8 +148,8 @@ class StepPlan(Plan):
         self.aliasing = [variables[name] for name in self.aliases]
 
     def _order(self, rows: Mapping[str, str]) -> Sequence[Pass]:
-        """What lets large states be written over where they lie; no device but the CPU is tried."""
-        if self.place.device != "cpu":
+        """What lets large states be written over where they lie, if the place was measured so."""
+        if not self.place.machine.in_place:
             return []
         return [InPlace(rows), StepInBlocks(block_size(self.place), self.kept), Schedule()]
 
@@ -179,7 +179,7 @@ class StepPlan(Plan):
     def _rewrites(self) -> Sequence[Pass]:
         known = {name: self.shapes[name] for name in self.fed if name in self.shapes}
         # One by one where each is to be seen, else in one go.
-        machine = Machine(self.place.device, block_size(self.place))
+        machine = replace(self.place.machine, block=block_size(self.place))
         whole = at_once(known, self.kept, self.fed, left_out(), machine)
         chosen = whole.steps if os.environ.get(DUMP) else [whole]
         return [Decompose(UNKNOWN_OPS), *chosen]
@@ -187,13 +187,13 @@ class StepPlan(Plan):
     def _moves_rows(self) -> bool:
         return self.updates != "none"
 
-    def lower(self, device: str = "cpu") -> Lowered:
-        """The ONNX model, as it runs on a device.
+    def lower(self, detours: Collection[str] = ()) -> Lowered:
+        """The ONNX model; the ops in ``detours`` are written as others.
 
         Behind the fetches are the new rows of tables, and what takes a state's place meanwhile.
         """
         fetch = [*self.fetch, *self.new_rows, *self.aliasing]
-        return lower(self.program, self.inputs, fetch, self.state, device=device)
+        return lower(self.program, self.inputs, fetch, self.state, detours=detours)
 
 
 class StepsPlan(StepPlan):

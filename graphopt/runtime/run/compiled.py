@@ -45,7 +45,7 @@ class CompiledProgram:
     def __init__(self, plan: StepPlan, place: Place) -> None:
         self.plan = plan
         self.place = place
-        lowered = plan.lower(place.device)
+        lowered = plan.lower(place.detours)
         self.fetched = lowered.fetched[: len(plan.fetch)]
         behind = len(plan.fetch) + len(plan.new_rows)
         self.new_rows = lowered.fetched[len(plan.fetch) : behind]
@@ -181,7 +181,7 @@ class CompiledProgram:
             return to_device(np.zeros((), np.int64), self.place)
         if value is None:
             raise uninitialized(v)
-        if isinstance(value, (Rows, Factored)) or value.device_name() != self.place.device:
+        if isinstance(value, (Rows, Factored)) or value.device_name() != self.place.memory.device:
             value = scope.values[v.name] = to_device(to_numpy(value), self.place)
         self.types[v.name].check(value)
         return value
@@ -206,7 +206,7 @@ class CompiledProgram:
         if expected.shape is None or not self.session.takes_buffers:
             return None
         spare = scope.spares.get(name)
-        fits = spare is not None and spare.device_name() == self.place.device
+        fits = spare is not None and spare.device_name() == self.place.memory.device
         if not fits or id(spare) in taken or not expected.fits(spare):
             spare = empty(expected.shape, expected.variable.dtype, self.place)
         taken.add(id(spare))
@@ -320,7 +320,7 @@ class _Layout:
 
 
 def _session(lowered: Lowered, place: Place, in_order: bool) -> Session:
-    if place.device != "cpu":
+    if not place.shares_constants:
         return Session(lowered.model, place, in_order)
     return Session(lowered.bare, place, in_order, lowered.arrays)
 

@@ -26,7 +26,7 @@ class Factored:
 
     def device_name(self) -> str:
         """Where steps find the rows."""
-        return self.place.device
+        return self.place.memory.device
 
     def numpy(self) -> np.ndarray:
         """The table, laid out."""

@@ -25,7 +25,7 @@ class Resident(Rows):
         super().__init__(tensor_type, place)
         # Pages of zeros cost nothing until a row is written.
         whole = np.zeros(self.shape(), tensor_type.dtype) if table is None else table
-        self._ahead: np.ndarray | None = whole if place.device == "cpu" else None
+        self._ahead: np.ndarray | None = whole if place.memory.in_view else None
         self._rows: list[Value] = []
         if self._ahead is None:
             self._rows = [to_device(whole[k, ...], place) for k in range(self.n)]

@@ -80,7 +80,7 @@ class Rows:
 
     def device_name(self) -> str:
         """Where steps find the rows."""
-        return self.place.device
+        return self.place.memory.device
 
 
 def bytes_of(tensor_type: TensorType) -> int:

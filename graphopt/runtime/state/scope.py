@@ -9,7 +9,8 @@ import numpy as np
 
 from graphopt.errors import UninitializedError
 from graphopt.ir.model import current_scope
-from graphopt.runtime.ort.place import CPUPlace, Place
+from graphopt.runtime.ort.place import Place
+from graphopt.runtime.ort.providers.cpu import CPUPlace
 from graphopt.runtime.ort.values import Value, to_device, to_numpy
 
 

@@ -20,7 +20,7 @@ def rows_of(
     tensor_type: TensorType, storage: str, place: Place, table: np.ndarray | None = None
 ) -> Rows:
     """A table of zeros, or with the values of ``table``, which becomes the rows' memory."""
-    if storage == "device" or (storage == "host" and place.device == "cpu"):
+    if storage == "device" or (storage == "host" and place.memory.in_view):
         return Resident(tensor_type, place, table)
     store = Store(tensor_type, tempfile.gettempdir() if storage == "disk" else None)
     if table is not None:

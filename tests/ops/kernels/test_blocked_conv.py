@@ -1,5 +1,6 @@
 """Convolutions in blocks equal the portable ones, on onnxruntime, for any sizes."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ from hypothesis import strategies as st
 
 from graphopt.ir.model.program import Program
 from graphopt.onnxio.write import lower
-from graphopt.ops.registry.formulations import AS_IS, FORMULATIONS, Machine
+from graphopt.ops.registry.formulations import AS_IS, FORMULATIONS, MEASURED, Machine
 from graphopt.passes.kernels.formulate import Formulate, chosen
 from graphopt.passes.select.prune import free_variables
 from graphopt.runtime.ort.channel_blocks import block_size
-from graphopt.runtime.ort.place import CPUPlace
+from graphopt.runtime.ort.providers.cpu import CPUPlace
 
 TYPES = ("Conv", "ConvInputGradient", "ConvFilterGradient")
 
@@ -76,7 +77,7 @@ def machine():
     size = block_size(CPUPlace())
     if not size:
         pytest.skip("this processor's kernels have no blocks")
-    return Machine(block=size)
+    return replace(MEASURED, block=size)
 
 
 ONE = ((5, 3, 1, 1, 1, 1),) * 2
@@ -124,12 +125,12 @@ def test_equals_the_portable_one_for_any_sizes(machine, type, data):
 
 def test_costs_choose():
     """Large convolutions go in blocks; small ones and those elsewhere stay as they are."""
-    machine = Machine(block=16)
+    machine = replace(MEASURED, block=16)
     for type in TYPES:
         program, *_ = recorded(type, (32, 32, 32, *((16, 3, 1, 1, 1, 1),) * 2, False))
         op = program.global_block().ops[-1]
         assert chosen(op, machine) is FORMULATIONS[type][0]
-        for other in (Machine(), Machine("cuda", 16)):
+        for other in (MEASURED, Machine(block=16)):
             without = chosen(op, other)
             assert without is None or without.name == "portable"
         program, *_ = recorded(type, (1, 1, 1, *ONE, False))

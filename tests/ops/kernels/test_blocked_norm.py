@@ -1,5 +1,6 @@
 """Batch normalization in blocks equals the portable one, on onnxruntime, to float32 rounding."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,11 @@ import pytest
 
 from graphopt.ir.model.program import Program
 from graphopt.onnxio.write import lower
-from graphopt.ops.registry.formulations import AS_IS, Machine
+from graphopt.ops.registry.formulations import AS_IS, MEASURED
 from graphopt.passes.kernels.formulate import Formulate
 from graphopt.passes.select.prune import free_variables
 from graphopt.runtime.ort.channel_blocks import block_size
-from graphopt.runtime.ort.place import CPUPlace
+from graphopt.runtime.ort.providers.cpu import CPUPlace
 
 TRAINING = {"training_mode": 1, "momentum": 0.7, "epsilon": 1e-3}
 OPS: dict[str, tuple[tuple[str, ...], dict[str, Any], int]] = {
@@ -30,7 +31,7 @@ def machine():
     size = block_size(CPUPlace())
     if not size:
         pytest.skip("this processor's kernels have no blocks")
-    return Machine(block=size)
+    return replace(MEASURED, block=size)
 
 
 def recorded(type, shape, offset=0.0):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphopt.ir.model.program import Program
-from graphopt.ops.registry.formulations import AS_IS, FORMULATIONS, Machine
+from graphopt.ops.registry.formulations import AS_IS, FORMULATIONS, MEASURED
 from graphopt.passes.engine.dead import DeadCode
 from graphopt.passes.gradients.backward import gradients
 from graphopt.passes.kernels.formulate import Formulate, chosen
@@ -70,8 +70,8 @@ def test_no_positions_are_asked_for():
 def test_windows_that_leave_a_rest_go_by_positions():
     program, dX = pooled([2, 3, 5, 4], [2, 2])
     (op,) = [op for op in program.global_block().ops if op.type == TYPE]
-    assert not FORMULATIONS[TYPE][0].fits(op, Machine())
-    found = chosen(op, Machine())
+    assert not FORMULATIONS[TYPE][0].fits(op, MEASURED)
+    found = chosen(op, MEASURED)
     assert found is not None
     assert found.name == "portable"
 
@@ -80,6 +80,6 @@ def test_costs_choose():
     for width, name in ((28, "by products"), (2048, "portable")):
         program, _ = pooled([8, 8, 28, width], [2, 2])
         (op,) = [op for op in program.global_block().ops if op.type == TYPE]
-        found = chosen(op, Machine())
+        found = chosen(op, MEASURED)
         assert found is not None
         assert found.name == name

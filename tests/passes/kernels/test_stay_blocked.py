@@ -11,7 +11,7 @@ from graphopt.passes.engine.dead import DeadCode
 from graphopt.passes.kernels.scale_filters import ScaleFilters
 from graphopt.passes.kernels.stay_blocked import StayBlocked
 from graphopt.runtime.ort.channel_blocks import block_size
-from graphopt.runtime.ort.place import CPUPlace
+from graphopt.runtime.ort.providers.cpu import CPUPlace
 from graphopt.runtime.plan import plan
 from tests.helpers import held
 from tests.passes.both_runtimes import lines

@@ -318,7 +318,7 @@ def test_fetching_feeds_and_constants():
 
 
 def test_cuda_without_cuda_is_a_clear_error_and_silent(capfd):
-    from graphopt.runtime.ort.session import cuda_devices
+    from graphopt.runtime.ort.providers.cuda import cuda_devices
 
     if cuda_devices():
         pytest.skip("this machine has a CUDA device")

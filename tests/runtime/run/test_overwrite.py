@@ -10,7 +10,7 @@ from graphopt import errors
 from graphopt.ir.text.parse import parse
 from graphopt.passes.memory.overwrite import InPlace, overwritten
 from graphopt.passes.memory.step_in_blocks import StepInBlocks
-from graphopt.runtime.ort.place import CPUPlace
+from graphopt.runtime.ort.providers.cpu import CPUPlace
 from graphopt.runtime.ort.values import to_device
 from graphopt.runtime.plan import plan as plan_module
 from graphopt.runtime.run import compiled as compile_module
