@@ -42,7 +42,7 @@ def devices(provider: str) -> list[Any]:
     Args:
         provider: onnxruntime's name of it.
     """
-    listed = getattr(onnxruntime(), "get_ep_devices", list)()
+    listed: list[Any] = getattr(onnxruntime(), "get_ep_devices", list)()
     return [device for device in listed if device.ep_name == provider]
 
 
@@ -65,7 +65,6 @@ def load_provider(provider: str, library: str) -> None:
             "the installed onnxruntime cannot load providers from libraries",
             fix="pip install --upgrade onnxruntime",
         )
-    before = _listed()
     try:
         register(provider, library)
     except failures() as error:
@@ -77,11 +76,11 @@ def load_provider(provider: str, library: str) -> None:
     if not devices(provider):
         raise DeviceError(
             f"the library has no provider {provider!r} for this machine",
-            operands=[("library", library), ("it has", ", ".join(_listed() - before) or "none")],
+            operands=[("library", library), ("loaded", ", ".join(sorted(_listed())))],
             fix="give the provider the name that its library gives it",
         )
 
 
 def _listed() -> set[str]:
-    """The providers that say what they can run on."""
+    """The providers that can run on this machine, of those that say so."""
     return {device.ep_name for device in onnxruntime().get_ep_devices()}

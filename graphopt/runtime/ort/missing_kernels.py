@@ -1,4 +1,4 @@
-"""All ops of a model that onnxruntime has no kernel for; its own message names only the first."""
+"""All ops of a model that a place has no kernel for; onnxruntime itself names one, or none."""
 
 from __future__ import annotations
 
@@ -14,25 +14,45 @@ from graphopt.runtime.ort.library import failures
 from graphopt.runtime.ort.place import Place
 from graphopt.runtime.ort.session import Session
 
-MISSING = "NOT_IMPLEMENTED"
+# What onnxruntime says where no provider has a kernel, and where only the processor's has one.
+MISSING, LEFT = "NOT_IMPLEMENTED", "fallback to CPU EP has been explicitly disabled"
 
 
 def without_kernel(error: Exception, lowered: Lowered, place: Place) -> StepError | None:
-    """What to raise if ``error`` is that an op has no kernel: each kind of op is tried alone."""
-    if MISSING not in str(error):
+    """What to raise if ``error`` is that an op has no kernel: each kind of op is tried alone.
+
+    Args:
+        error: what onnxruntime raised when it was to load the model.
+        lowered: the model.
+        place: where it was to be loaded.
+
+    Returns:
+        An error that names the ops; None if this was no such error, or none is to be found.
+    """
+    if not _is_lack(error):
         return None
     tried: dict[tuple[object, ...], bool] = {}
     missing: list[tuple[str, Operator]] = []
+    untried: dict[int, tuple[str, Operator]] = {}
     for node in _nodes(lowered.bare.graph):
         op = lowered.ops.get(node.name)
-        if op is None or op.definition.has_blocks:
+        if op is None:
+            continue
+        if op.definition.has_blocks or node.op_type != op.definition.op_type:
+            untried.setdefault(id(op), (node.name, op))  # control flow, or one of a detour's nodes
             continue
         kind = (op.type, *(None if v is None else str(v.dtype) for v in op.inputs))
         if kind not in tried:
             tried[kind] = _lacks(_alone(node, op, lowered.bare), place)
         if tried[kind]:
             missing.append((node.name, op))
-    return _described(missing) if missing else None
+    if not missing and LEFT in str(error):
+        missing = [*untried.values()]  # of all others none was refused
+    return _described(missing, place) if missing else None
+
+
+def _is_lack(error: Exception) -> bool:
+    return MISSING in str(error) or LEFT in str(error)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -45,13 +65,13 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 def _alone(node: onnx.NodeProto, op: Operator, model: onnx.ModelProto) -> onnx.ModelProto:
     """A model of one node. Constant operands stay constants: kernels may ask for that."""
     graph = onnx.GraphProto(name="alone", node=[node])
-    operands = dict(zip((n for n in node.input if n), op.operands(), strict=True))
+    operands = {name: v for name, v in zip(node.input, op.inputs, strict=False) if v is not None}
     for name, v in operands.items():
         if isinstance(v, Constant):
             graph.initializer.append(onnx.numpy_helper.from_array(v.value, name))
         else:
             graph.input.append(value_info(name, v.tensor_type))
-    results = zip((n for n in node.output if n), op.writes(), strict=True)
+    results = [(name, v) for name, v in zip(node.output, op.outputs, strict=False) if v is not None]
     graph.output.extend(value_info(name, v.tensor_type) for name, v in results)
     return onnx.ModelProto(
         ir_version=model.ir_version,
@@ -65,17 +85,20 @@ def _lacks(model: onnx.ModelProto, place: Place) -> bool:
     try:
         Session(model, place)
     except failures() as error:
-        return MISSING in str(error)
+        return _is_lack(error)
     return False
 
 
-def _described(missing: list[tuple[str, Operator]]) -> StepError:
+def _described(missing: list[tuple[str, Operator]], place: Place) -> StepError:
     kinds = sorted({f"{op.type} of {_dtype(op)}" for _, op in missing})
+    who = "onnxruntime" if place.may_fall_back else place.provider
     return StepError(
-        f"onnxruntime has no kernel for {len(missing)} ops of the Program: {', '.join(kinds)}",
+        f"{who} has no kernel for {len(missing)} ops of the Program: {', '.join(kinds)}",
         operands=[(name, f"{op.type} of {_dtype(op)}, {op.where}") for name, op in missing],
         where=missing[0][1].where,
-        fix="cast their operands to float32, or run where the kernels exist",
+        fix="cast their operands to float32, or run where the kernels exist"
+        if place.may_fall_back
+        else "give the place fallback=True, to run them on the processor",
         all_operands=True,
     )
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from graphopt.errors import ArgumentTypeError, DeviceError, did_you_mean
+from graphopt.errors import ArgumentTypeError, DeviceError
 from graphopt.onnxio.ort_gaps import DETOURS
 from graphopt.ops.registry.formulations import PORTABLE, Machine
 from graphopt.runtime.ort.library import devices, load_provider, onnxruntime
@@ -17,9 +17,9 @@ from graphopt.runtime.ort.providers.host import HOST, HOST_PROVIDER
 class Place:
     """An onnxruntime provider, by its name. Nothing is taken for granted about its kernels.
 
-    Programs are written for it in ops of the ONNX standard only, and no memory is written over
-    while it is read. ``CPUPlace`` and ``CUDAPlace`` are places of which more is known; so may a
-    class of your own be, that sets what is listed as class attributes here.
+    Programs are written for it in ops of the ONNX standard only, no memory is written over while
+    it is read, and values lie in host memory between runs. ``CPUPlace`` and ``CUDAPlace`` are
+    places of which more is known; a class of your own can say as much of another.
 
     Args:
         provider: onnxruntime's name of the provider.
@@ -28,12 +28,14 @@ class Place:
         library: the path of the library of a provider that the installed onnxruntime lacks.
         fallback: whether ops that the provider lacks may run on the processor. Where they may
             not, a Program with such an op is refused, and the op named.
-        memory: where values lie between runs; host memory serves every provider.
 
     Attributes:
+        memory: where values lie between runs.
         machine: what was measured of the kernels, for the passes that choose between them.
         has_blocks: whether its convolutions can keep channels in blocks.
         detours: the ops that are written as others (see ``ort_gaps.DETOURS``).
+        keeps_bindings: whether several IOBindings of a session, run in turn, read and write the
+            values that they bind. Where they do not, values are passed at each run, and copied.
         shares_constants: whether sessions can read large constants from memory of Python's.
         remedy: what to do where onnxruntime has the provider and cannot load it.
 
@@ -49,6 +51,7 @@ class Place:
     machine: ClassVar[Machine] = PORTABLE
     has_blocks: ClassVar[bool] = False
     detours: ClassVar[frozenset[str]] = frozenset(DETOURS)
+    keeps_bindings: ClassVar[bool] = False
     shares_constants: ClassVar[bool] = False
     remedy: ClassVar[str] = "install what the provider needs, or use another place"
 
@@ -60,7 +63,6 @@ class Place:
         index: int = 0,
         library: str | os.PathLike[str] | None = None,
         fallback: bool = False,
-        memory: Memory = HOST,
     ) -> None:
         if not isinstance(provider, str):
             raise ArgumentTypeError(
@@ -77,7 +79,7 @@ class Place:
         self.index = index
         self.library = None if library is None else os.fspath(library)
         self.fallback = fallback
-        self.memory = memory
+        self.memory: Memory = HOST
 
     def check(self) -> None:
         """Refuse a place where no Program can run.
@@ -94,14 +96,18 @@ class Place:
             raise DeviceError(
                 f"the installed onnxruntime has no provider {self.provider!r}",
                 operands=[("available", ", ".join(found))],
-                fix=did_you_mean(self.provider, found)
-                or "install a build of onnxruntime that has it, or give library=…, the path of "
+                fix="install a build of onnxruntime that has it, or give library=…, the path of "
                 "its library in another wheel",
             )
         if own and self.index >= len(own):
             raise DeviceError(
                 f"{self.provider} has no device {self.index}: it has {len(own)}", fix="count from 0"
             )
+
+    @property
+    def may_fall_back(self) -> bool:
+        """Whether ops may run on the processor: because they are allowed to, or all do."""
+        return self.fallback or self.provider == HOST_PROVIDER
 
     def choose(self, options: Any) -> list[Any] | None:  # noqa: ANN401 - SessionOptions
         """Tell a session's options where it is to run.
@@ -114,7 +120,7 @@ class Place:
         """
         if self.provider == HOST_PROVIDER:
             return [self.provider]
-        if not self.fallback:
+        if not self.may_fall_back:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         own = devices(self.provider)
         if own:  # named by a string, a library's provider would be passed over in silence
@@ -133,6 +139,4 @@ class Place:
         given = {"options": self.options, "index": self.index, "library": self.library,
                  "fallback": self.fallback}  # fmt: skip
         shown = [f"{name}={value!r}" for name, value in given.items() if value]
-        if self.memory != HOST:
-            shown.append(f"memory={self.memory!r}")
         return f"{type(self).__name__}({', '.join([repr(self.provider), *shown])})"

@@ -9,7 +9,7 @@ import onnx
 
 from graphopt.errors import DeviceError
 from graphopt.onnxio.ort_order import written_early
-from graphopt.runtime.ort.bindings import Binding, Bound, Unbound
+from graphopt.runtime.ort.bindings import Binding, Bound, Passed, PassedObjects
 from graphopt.runtime.ort.library import LOG_FATAL, onnxruntime
 from graphopt.runtime.ort.place import Place
 
@@ -55,19 +55,23 @@ class Session:
             # other takes back the transposes that are written because they are quicker.
             disabled_optimizers=["EliminateDropout", "GemmTransposeFusion"],
         )
-        self._unbound = any(map(_is_unbound, (*model.graph.input, *model.graph.output)))
-        self.takes_buffers = not self._unbound
+        self._binding: type[Bound | Passed] = _kind_of_binding(model, place)
+        self.writes_in_place = self._binding is Bound
         if place.provider not in self._session.get_providers():
             raise DeviceError(f"onnxruntime could not load {place.provider}", fix=place.remedy)
 
     def bind(self) -> Binding:
         """Where a run is to read its inputs and write its outputs, to be filled in."""
-        if self._unbound:
-            return Unbound(self._session, self.place)
-        return Bound(self._session, self.place)
+        return self._binding(self._session, self.place)
 
 
-def _is_unbound(info: onnx.ValueInfoProto) -> bool:
-    """Whether Python cannot bind values of this type."""
+def _kind_of_binding(model: onnx.ModelProto, place: Place) -> type[Bound | Passed]:
+    if any(map(_is_object, (*model.graph.input, *model.graph.output))):
+        return PassedObjects
+    return Bound if place.keeps_bindings else Passed
+
+
+def _is_object(info: onnx.ValueInfoProto) -> bool:
+    """Whether values of this type are no tensors of numbers."""
     kind = info.type.WhichOneof("value")
     return kind != "tensor_type" or info.type.tensor_type.elem_type == onnx.TensorProto.STRING

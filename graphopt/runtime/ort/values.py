@@ -100,6 +100,19 @@ def _carried_to_numpy(value: Value, dtype: np.dtype) -> np.ndarray:
     return np.array(host.numpy()).view(dtype)
 
 
+def overwrite(target: Value, value: Value) -> None:
+    """Write the elements of a value over those of another tensor.
+
+    Args:
+        target: a tensor of numbers, of as many bytes.
+        value: what to write, in host memory.
+    """
+    if target.device_name() == HOST.device:
+        ctypes.memmove(target.data_ptr(), value.data_ptr(), value.tensor_size_in_bytes())
+    else:
+        target.update_inplace(value.numpy())
+
+
 def empty(shape: Sequence[int], dtype: np.dtype, place: Place) -> Value:
     """An uninitialized tensor on a device."""
     element = to_onnx_dtype(dtype) if dtype == BFLOAT16 else dtype.type

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.errors import MissingFeedError
+from graphopt.errors import DeviceError, MissingFeedError
 from graphopt.ir.model.program import Rate
 from graphopt.ir.model.seeds import COUNTER
 from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import STRINGS
 from graphopt.ir.types.types import TensorType
 from graphopt.onnxio.ort_order import loads_slowly
 from graphopt.onnxio.write import Lowered
@@ -76,6 +77,8 @@ class CompiledProgram:
             lean = any(op.made_by == "recompute" for op in self.ops.values())
             in_order = lean or (plan.scheduled and not loads_slowly(lowered.bare))
             self.session = _session(lowered, place, in_order)
+        except DeviceError:
+            raise
         except failures() as error:
             lacking = without_kernel(error, lowered, place)
             raise lacking or explained(error, self.ops, {}, "loading") from error
@@ -126,7 +129,7 @@ class CompiledProgram:
         for name, tensor_type in self.plan.zeros.items():
             scope.spares.pop(name, None)
             scope.values[name] = rows_of(tensor_type, self.plan.storages[name], self.place)
-        if self._over_next and self.session.takes_buffers:
+        if self._over_next and self.session.writes_in_place:
             self.over, self._over_next = self._over_next, frozenset()
             self._layouts.clear()
 
@@ -188,7 +191,7 @@ class CompiledProgram:
 
     def _static_fetches(self) -> dict[str, Variable]:
         """The outputs that are no state and of one shape: they get a buffer that is kept."""
-        if not self.session.takes_buffers:
+        if not self.session.writes_in_place:
             return {}
         return {
             name: v
@@ -203,7 +206,7 @@ class CompiledProgram:
         identities of those in use.
         """
         expected = self.types[name]
-        if expected.shape is None or not self.session.takes_buffers:
+        if expected.shape is None or expected.variable.dtype.kind in STRINGS:
             return None
         spare = scope.spares.get(name)
         fits = spare is not None and spare.device_name() == self.place.memory.device

@@ -17,6 +17,7 @@ class CPUPlace(Place):
     machine = MEASURED
     has_blocks = True
     detours = frozenset()
+    keeps_bindings = True
     shares_constants = True
 
     def __init__(self) -> None:

@@ -31,6 +31,7 @@ class CUDAPlace(Place):
     """
 
     machine = Machine(joined=True)  # nobody has measured the other forms
+    keeps_bindings = True
     detours = frozenset({"BatchNormalization"})
     remedy = "install the CUDA and cuDNN versions it was built for, or use CPUPlace()"
 
@@ -39,8 +40,8 @@ class CUDAPlace(Place):
             raise ArgumentError(f"there is no GPU {index}", fix="count from 0")
         # TF32 would round float32 products to 10 bits, and results would differ from the CPU's.
         options = {"device_id": str(index), "use_tf32": "0"}
-        memory = Memory("cuda", index)
-        super().__init__(PROVIDER, options, index=index, fallback=True, memory=memory)
+        super().__init__(PROVIDER, options, index=index, fallback=True)
+        self.memory = Memory("cuda", index)
 
     def check(self) -> None:
         """Refuse a GPU that cannot be used; the driver is asked first, as it stays silent.
