@@ -100,10 +100,6 @@ class MissingFeedError(FeedError, KeyError):
     """A variable that the run needs is not fed."""
 
 
-class UninitializedError(GraphoptError, RuntimeError):
-    """A persistable variable has no value in the scope yet."""
-
-
 class DeviceError(GraphoptError, RuntimeError):
     """The asked device, or onnxruntime itself, is not available."""
 
@@ -118,6 +114,10 @@ class StepError(GraphoptError, RuntimeError):
 
 class StateError(GraphoptError, RuntimeError):
     """A state does not fit what shall hold it, or cannot be changed in this way."""
+
+
+class UninitializedError(StateError):
+    """A persistable variable has no value in the scope yet."""
 
 
 class TextError(GraphoptError, ValueError):

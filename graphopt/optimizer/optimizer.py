@@ -185,6 +185,12 @@ class Optimizer:
 
         With a scheduler ``LR_Scheduler`` has its state; with float32 copies ``master_weights`` has
         them by parameter. Empty before ``minimize``, but for the scheduler.
+
+        Args:
+            scope: where the state is; by default the current scope.
+
+        Raises:
+            UninitializedError: the startup Program has not run in the scope.
         """
         scope = scope or global_scope()
         found: dict[str, Any] = self._state.values(scope)

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphopt.errors import StateError
 from graphopt.initializer import Assign, Constant, Initializer
+from graphopt.ir.model.current_scope import uninitialized
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
@@ -108,7 +109,7 @@ def _missing(keys: list[str], found: Mapping[str, Any]) -> StateError:
 
 def _read(scope: Scope, v: Variable) -> np.ndarray:
     if scope.values.get(v.name) is None:
-        raise StateError(f"{v.name} has no value in the scope", fix="run the startup Program first")
+        raise uninitialized(v)
     return np.array(scope.var(v.name).get_tensor())
 
 

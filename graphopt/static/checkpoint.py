@@ -27,7 +27,7 @@ def save(program: Program, model_path: str | Path, scope: Scope | None = None) -
 
     Raises:
         ArgumentError: an empty path.
-        StateError: a variable has no value yet.
+        UninitializedError: a variable has no value yet.
     """
     path = checkpoint_path(model_path)
     values = program.state_dict(scope=scope)

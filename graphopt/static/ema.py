@@ -109,6 +109,7 @@ class ExponentialMovingAverage:
 
         Raises:
             StateError: no step has been averaged yet.
+            UninitializedError: the startup Program has not run in the scope.
         """
         if self._product.get_value(scope) == 1.0:
             raise StateError("no step has been averaged yet", fix="run the Program first")

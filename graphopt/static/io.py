@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from graphopt.errors import ArgumentError, ArgumentTypeError, UninitializedError
+from graphopt.errors import ArgumentError, ArgumentTypeError
+from graphopt.ir.model.current_scope import uninitialized
 from graphopt.ir.model.program import Program, Rate
 from graphopt.ir.model.seeds import COUNTER
 from graphopt.ir.model.variable import Variable
@@ -175,12 +176,7 @@ def _state_values(plan: Plan, scope: Scope, rates: Mapping[str, Rate]) -> dict[s
             values[v.name] = np.zeros((), np.int64)
             continue
         if scope.values.get(v.name) is None:
-            raise UninitializedError(
-                f"{v.name} has no value to save",
-                operands=[(v.name, v.tensor_type)],
-                where=v.where,
-                fix="run the startup Program first",
-            )
+            raise uninitialized(v)
         rate = rates[v.name].current() if v.name in rates else None
         held = np.array(scope.var(v.name).get_tensor())
         values[v.name] = held if rate is None else np.array(rate, v.dtype)

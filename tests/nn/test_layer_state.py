@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from graphopt import nn
-from graphopt.errors import ArgumentError, ArgumentTypeError, StateError
+from graphopt.errors import ArgumentError, ArgumentTypeError, StateError, UninitializedError
 from graphopt.ir.model.variable import Variable
 from graphopt.parameters import create_global_var
 from graphopt.runtime.front.executor import Executor
@@ -52,7 +52,7 @@ def test_state_moves_between_layers():
 def test_the_global_scope():
     layer = nn.Linear(4, 3)
     with scope_guard(Scope()):
-        with pytest.raises(StateError, match=r"linear_0.w_0, linear_0.b_0 have no value"):
+        with pytest.raises(UninitializedError, match=r"linear_0.w_0, linear_0.b_0 have no value"):
             layer.state_dict()
         Executor().run(default_startup_program())
         layer.load_dict({"bias": np.ones(3, "f4")})

@@ -58,7 +58,7 @@ def test_modes_of_state_dict():
         main.state_dict("params", scope)
     with pytest.raises(TypeError):
         main.state_dict(3, scope)  # type: ignore[arg-type]
-    with pytest.raises(errors.StateError, match="no value in the scope"):
+    with pytest.raises(errors.UninitializedError, match="no value yet"):
         main.state_dict(scope=go.static.Scope())
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from graphopt.errors import StateError
+from graphopt.errors import StateError, UninitializedError
 from graphopt.ir.types.types import fits
 
 if TYPE_CHECKING:
@@ -35,17 +35,30 @@ def read(variables: Iterable[Variable], scope: Holder | None) -> dict[str, np.nd
     """The values of variables by name.
 
     Raises:
-        StateError: one has no value; all are named.
+        UninitializedError: some have no value; all are named.
     """
     holder = stack[-1] if scope is None else scope
-    found = {v.name: holder.get(v.name) for v in variables}
-    empty = [name for name, value in found.items() if value is None]
+    known = list(variables)
+    found = {v.name: holder.get(v.name) for v in known}
+    empty = [v for v in known if found[v.name] is None]
     if empty:
-        raise StateError(
-            f"{', '.join(empty[:8])} {'has' if len(empty) == 1 else 'have'} no value in the scope",
-            fix="run the startup Program first",
-        )
+        raise uninitialized(*empty)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def uninitialized(*variables: Variable) -> UninitializedError:
+    """What is raised where variables have no value in a scope.
+
+    Args:
+        variables: one or more, all that have none.
+    """
+    names = ", ".join(v.name for v in variables[:8])
+    return UninitializedError(
+        f"{names} {'has' if len(variables) == 1 else 'have'} no value yet",
+        operands=[(v.name, v.tensor_type) for v in variables],
+        where=variables[0].where,
+        fix="run the startup Program first: exe.run(startup_program)",
+    )
 
 
 def write(

@@ -206,7 +206,7 @@ class Program:
         optimizers' state, running statistics, learning rates), 'all' for both.
 
         Raises:
-            StateError: a variable has no value yet.
+            UninitializedError: a variable has no value yet.
         """
         if not isinstance(mode, str):
             raise ArgumentTypeError(f"state_dict: mode must be a str, not {type(mode).__name__}")

@@ -90,7 +90,7 @@ class Variable(Arithmetic):
         """The value that the scope holds (of a persistable variable).
 
         Raises:
-            StateError: there is none.
+            UninitializedError: there is none.
         """
         return current_scope.read([self], scope)[self.name]
 

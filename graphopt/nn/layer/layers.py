@@ -198,7 +198,7 @@ class Layer:
         """The values that the scope holds for parameters and buffers, under their paths.
 
         Raises:
-            StateError: a value is missing, e.g. because the startup Program has not run.
+            UninitializedError: a value is missing, e.g. because the startup Program has not run.
         """
         state = self._state()
         values = current_scope.read(state.values(), scope)

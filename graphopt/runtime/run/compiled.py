@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphopt.errors import DeviceError, MissingFeedError
+from graphopt.ir.model.current_scope import uninitialized
 from graphopt.ir.model.program import Rate
 from graphopt.ir.model.seeds import COUNTER
 from graphopt.ir.model.variable import Variable
@@ -29,7 +30,7 @@ from graphopt.runtime.state.room import check_room
 from graphopt.runtime.state.rows import Rows
 from graphopt.runtime.state.scope import Scope
 from graphopt.runtime.state.storages import rows_of
-from graphopt.runtime.state.tables import Tables, uninitialized
+from graphopt.runtime.state.tables import Tables
 
 LAYOUTS = 2  # of one compiled Program: steps alternate between two buffers of each state
 

@@ -25,7 +25,8 @@ class ScopeTensor:
         value = self._scope.values.get(self._name)
         if value is None:
             raise UninitializedError(
-                f"{self._name} has no value in this scope", fix="run the startup Program first"
+                f"{self._name} has no value yet",
+                fix="run the startup Program first: exe.run(startup_program)",
             )
         return value
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from graphopt.errors import UninitializedError
+from graphopt.ir.model.current_scope import uninitialized
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.types import TensorType
@@ -184,13 +184,3 @@ class Counts:
             self._hold(scope)
         else:
             self._view[0] = self.steps
-
-
-def uninitialized(v: Variable) -> UninitializedError:
-    """What is raised where a state has no value."""
-    return UninitializedError(
-        f"{v.name} has no value yet",
-        operands=[(v.name, v.tensor_type)],
-        where=v.where,
-        fix="run the startup Program first: exe.run(startup_program)",
-    )
