@@ -69,12 +69,12 @@ class Bound:
         self._written: dict[str, Value] = {}
 
     def input(self, name: str, value: Value) -> None:
-        """Read an input from a value, from the next run on."""
+        """Read the input ``name`` from ``value``, from the next run on."""
         self._c.bind_ortvalue_input(name, value._ortvalue)
         self._read[name] = value
 
     def feed(self, name: str, array: Any) -> bool:  # noqa: ANN401 - always an array here
-        """Read an input from a fed array; whether it is the array's own memory that is read."""
+        """Read the input ``name`` from ``array``; whether it is the array's own memory."""
         is_own = array.flags.c_contiguous and array.dtype.isbuiltin == 1 and self._memory.in_view
         if is_own:
             self._c.bind_input(name, array)  # quicker than an OrtValue of it
@@ -84,7 +84,7 @@ class Bound:
         return bool(is_own)
 
     def output(self, name: str, value: Value | None) -> None:
-        """Write an output into a value, from the next run on; None lets each run allocate it."""
+        """Write the output ``name`` into ``value``; None lets each run allocate it."""
         if value is None:
             self._binding.bind_output(name, self._memory.device, self._memory.index)
             self._written.pop(name, None)
@@ -114,16 +114,16 @@ class Passed:
         self._results: list[Value] = []
 
     def input(self, name: str, value: Value) -> None:
-        """Read an input from a value, from the next run on."""
+        """Read the input ``name`` from ``value``, from the next run on."""
         self._inputs[name] = value
 
     def feed(self, name: str, array: Any) -> bool:  # noqa: ANN401 - an array, a list or None
-        """Read an input from what was fed; False, as it is to be fed anew for each run."""
+        """Read the input ``name`` from ``array``; False, so that it is fed anew for each run."""
         self._inputs[name] = to_device(array, self._place)
         return False
 
     def output(self, name: str, value: Value | None) -> None:
-        """Copy an output into a value after each run; None leaves it where the run puts it."""
+        """Copy the output ``name`` into ``value`` after each run; None leaves it where it is."""
         self._targets[name] = value
 
     def run(self) -> None:

@@ -1,4 +1,4 @@
-"""What layouts of tensors onnxruntime's CPU kernels offer on this processor."""
+"""How many channels a place's convolutions keep side by side."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from graphopt.runtime.ort.session import Session
 
 @cache
 def block_size(place: Place) -> int:
-    """How many channels the kernels for convolutions keep side by side; 0 if there are none.
+    """How many channels the kernels for convolutions keep side by side; 0 if they keep none so.
 
-    Asked of the kernel that makes the blocks: it fills the last one up.
+    The kernel that makes the blocks is asked: it fills the last one up.
+
+    Args:
+        place: where they are to run.
     """
     if not place.has_blocks:
         return 0

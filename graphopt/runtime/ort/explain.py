@@ -1,4 +1,4 @@
-"""onnxruntime's failures in the user's terms; the original stays as the cause."""
+"""onnxruntime's failures said in terms of the user's Program."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 def explained(
     error: Exception, ops: Mapping[str, Operator], feeds: Mapping[str, np.ndarray], doing: str
 ) -> StepError:
-    """What failed, with the operands' shapes and the user's line.
+    """An error that says which op failed, on what operands, and at which line of the user.
 
-    ``ops`` maps the names of nodes to ops; ``doing`` is 'loading' or 'running'.
+    Args:
+        error: what onnxruntime raised; it is to be the cause of what is returned.
+        ops: the model's ops by the names of their nodes.
+        feeds: the fed arrays by name; their shapes are shown.
+        doing: 'loading' or 'running'.
     """
     text = CODE.sub("", str(error)).strip()
     op = failed_op(text, ops)
@@ -41,7 +45,13 @@ def explained(
 
 
 def failed_op(text: str, ops: Mapping[str, Operator]) -> Operator | None:
-    """The op whose node the message names; of nodes inside each other the innermost, the last."""
+    """The op whose node a message names; None if it names none.
+
+    Args:
+        text: onnxruntime's message. It names nodes inside each other from the outside in: the
+            innermost counts.
+        ops: the ops by the names of their nodes.
+    """
     names = [match[1] or match[2] for match in NODE_NAME.finditer(text)]
     calls = [name.rpartition("@")[0] for name in names]  # of what a composite does: the composite
     return next((ops[name] for name in (*reversed(names), *reversed(calls)) if name in ops), None)

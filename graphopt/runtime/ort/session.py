@@ -15,11 +15,24 @@ from graphopt.runtime.ort.place import Place
 
 
 class Session:
-    """A model loaded by onnxruntime on one device. The nodes of a long one are reordered.
+    """A model loaded by onnxruntime on one place.
 
-    ``in_order`` runs its nodes in the order they are written, those that onnxruntime's optimizers
-    make last of what can run. Its own order puts all weight gradients behind the rest. ``arrays``
-    are values of constants that the model only names; they are read where they are.
+    Args:
+        model: its nodes are reordered, in place, if there are so many that loading would be slow.
+        place: where it is to run.
+        in_order: run the nodes in the order they are written. Nodes that onnxruntime's optimizers
+            make run last of those that can. Without this onnxruntime chooses the order; it puts
+            all weight gradients behind the rest.
+        arrays: the values of large constants, by name, that the model only names. They are read
+            where they are.
+
+    Attributes:
+        writes_in_place: whether a run writes outputs over the memory they are bound to, so that an
+            input's memory can take the output that replaces it.
+
+    Raises:
+        DeviceError: no Program can run on the place.
+        Exception: one of ``failures()``: onnxruntime cannot load the model.
     """
 
     def __init__(
@@ -61,7 +74,7 @@ class Session:
             raise DeviceError(f"onnxruntime could not load {place.provider}", fix=place.remedy)
 
     def bind(self) -> Binding:
-        """Where a run is to read its inputs and write its outputs, to be filled in."""
+        """A new binding: where runs are to read inputs and write outputs, to be filled in."""
         return self._binding(self._session, self.place)
 
 

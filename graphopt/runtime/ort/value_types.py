@@ -1,4 +1,4 @@
-"""The types of persistable variables in onnxruntime's words."""
+"""The types of persistable variables, as onnxruntime says them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from graphopt.runtime.ort.values import Value
 
 
 class StateType:
-    """The type of a persistable variable in onnxruntime's words, made once: checks are per step."""
+    """The type of a persistable variable as onnxruntime says it, to check the scope's values.
+
+    Args:
+        variable: the variable.
+
+    Attributes:
+        data_type: onnxruntime's name of the type, such as ``tensor(float)``.
+        shape: the dims; None if some are open.
+    """
 
     def __init__(self, variable: Variable) -> None:
         self.variable = variable
@@ -18,7 +26,7 @@ class StateType:
         self.shape = list(variable.shape) if variable.tensor_type.is_static else None
 
     def fits(self, value: Value) -> bool:
-        """Whether a value has this type."""
+        """Whether ``value`` has this type."""
         if self.data_type != value.data_type():
             return False
         if self.shape is not None:
@@ -26,14 +34,26 @@ class StateType:
         return fits(value.shape(), self.variable.tensor_type.shape)
 
     def check(self, value: Value) -> None:
-        """Raise FeedError if the scope holds a value of another type."""
+        """Refuse a value of another type.
+
+        Args:
+            value: what the scope holds for the variable.
+
+        Raises:
+            FeedError: it has another dtype, or a shape that the variable cannot have.
+        """
         if self.fits(value):
             return
         raise misfit(self.variable, f"{value.data_type()} {value.shape()}")
 
 
 def misfit(v: Variable, held: object) -> FeedError:
-    """What is raised where the scope holds ``held`` for a variable of another type."""
+    """What is raised where the scope holds a value of another type than its variable's.
+
+    Args:
+        v: the variable.
+        held: the type of the value.
+    """
     return FeedError(
         f"the scope holds {v.name} with another type than the Program's",
         operands=[("declared", v.tensor_type), ("in the scope", held)],

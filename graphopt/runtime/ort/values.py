@@ -1,4 +1,4 @@
-"""Values on devices, and how arrays become values and values arrays."""
+"""Values that onnxruntime runs on, and how arrays become values and values arrays."""
 
 from __future__ import annotations
 
@@ -33,9 +33,12 @@ def _short(dtype: np.dtype) -> str:
 
 @dataclass(frozen=True)
 class HostValue:
-    """A value that Python cannot bind as an OrtValue: strings, a sequence (a list) or an optional.
+    """A value that no OrtValue of Python holds: strings, a sequence (a list) or an optional.
 
-    It has the parts of an OrtValue's interface that are asked of every value.
+    It answers what is asked of every value as an OrtValue does.
+
+    Attributes:
+        value: an array of strings, a list of arrays, a dict, or None.
     """
 
     value: Any
@@ -51,7 +54,7 @@ class HostValue:
         )
 
     def device_name(self) -> str:
-        """Always host memory."""
+        """Where it lies: in host memory."""
         return HOST.device
 
     def numpy(self) -> Any:  # noqa: ANN401 - an array, a list, None or a dict
@@ -65,7 +68,15 @@ CARRIED = {f"tensor({_short(dtype)})": dtype for dtype in CARRIERS}
 
 
 def to_device(array: Any, place: Place) -> Value:  # noqa: ANN401 - an array, a list or None
-    """The array on a device. On the CPU it shares the array's memory."""
+    """The value of an array on a place. In host memory it shares the array's memory.
+
+    Args:
+        array: numbers or strings; for a sequence or an optional a list, a dict or None.
+        place: where the value is to lie.
+
+    Raises:
+        DeviceError: the dtype is one that Python cannot hand to onnxruntime (int4, float4).
+    """
     if not isinstance(array, np.ndarray) or array.dtype.kind in "OUS":
         return HostValue(array.astype(object) if isinstance(array, np.ndarray) else array)
     values = onnxruntime().OrtValue
@@ -82,7 +93,14 @@ def to_device(array: Any, place: Place) -> Value:  # noqa: ANN401 - an array, a 
 
 
 def to_numpy(value: Value) -> Any:  # noqa: ANN401 - an array; of a HostValue what it holds
-    """A copy in host memory."""
+    """The array of a value, a copy in host memory.
+
+    Args:
+        value: on any device.
+
+    Raises:
+        DeviceError: a bfloat16 or float8 value on a GPU.
+    """
     if isinstance(value, HostValue):
         return deepcopy(value.value)
     if isinstance(value, _ort_value()) and value.data_type() in CARRIED:
@@ -114,7 +132,13 @@ def overwrite(target: Value, value: Value) -> None:
 
 
 def empty(shape: Sequence[int], dtype: np.dtype, place: Place) -> Value:
-    """An uninitialized tensor on a device."""
+    """A tensor whose elements are not set.
+
+    Args:
+        shape: its dims.
+        dtype: of numbers.
+        place: where it is to lie.
+    """
     element = to_onnx_dtype(dtype) if dtype == BFLOAT16 else dtype.type
     return onnxruntime().OrtValue.ortvalue_from_shape_and_type(
         list(shape), element, place.memory.device, place.memory.index
@@ -122,7 +146,11 @@ def empty(shape: Sequence[int], dtype: np.dtype, place: Place) -> Value:
 
 
 def host_view(value: Value) -> np.ndarray | None:
-    """The value's own memory as an array; None where numpy cannot see it."""
+    """The array over the memory of a value, to read and write it; None where there is none.
+
+    Args:
+        value: a tensor. On a device, or of a dtype that numpy lacks, it has no such array.
+    """
     if value.device_name() != HOST.device or value.data_type() in CARRIED:
         return None
     view = value.numpy()
@@ -131,14 +159,23 @@ def host_view(value: Value) -> np.ndarray | None:
 
 
 def reshaped(value: Value, shape: Sequence[int]) -> Value:
-    """A value over the memory of another in host memory, which must outlive it."""
+    """A value of another shape over the memory of a value in host memory, which must outlive it.
+
+    Args:
+        value: a tensor of numbers.
+        shape: dims of as many elements.
+    """
     if value.shape() == list(shape):
         return value
     return to_device(value.numpy().reshape(shape), CPUPlace())
 
 
 class FetchedTensor:
-    """A fetched value that stays on its device: what ``run(return_numpy=False)`` returns."""
+    """A fetched value that stays on its device: what ``run(return_numpy=False)`` returns.
+
+    Args:
+        value: the runtime's value.
+    """
 
     def __init__(self, value: Value) -> None:
         self._value = value

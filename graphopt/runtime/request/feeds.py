@@ -1,4 +1,4 @@
-"""What a run is given: feeds checked against their variables."""
+"""What a run is fed: values checked against their variables, as arrays."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ Feed: TypeAlias = Mapping[str, Any]
 
 
 def as_feed(program: Program, feed: object) -> dict[str, np.ndarray]:
-    """Arrays by variable name, each of its variable's dtype and of a shape that fits.
+    """The arrays of a feed by name, each of its variable's dtype and of a shape that fits.
 
-    Lists and Python numbers take the variable's dtype; arrays must have it.
+    Args:
+        program: whose variables are fed.
+        feed: a dict from names to values, such a dict in a list, or None. Lists and Python numbers
+            take the variable's dtype; arrays must have it.
 
     Raises:
         ArgumentTypeError: the feed is not a dict.
-        FeedError: an unknown name, a wrong dtype or a wrong shape.
+        FeedError: an unknown name, a wrong dtype or shape, or dims that share a symbol and differ.
     """
     if feed is None:
         return {}
@@ -52,7 +55,16 @@ def as_feed(program: Program, feed: object) -> dict[str, np.ndarray]:
 
 
 def as_steps(program: Program, feed: object) -> dict[str, np.ndarray]:
-    """The same for the feeds of many steps: each array has a first dim more, the steps."""
+    """The arrays of a feed for many steps: each has a first dim more than its variable, the steps.
+
+    Args:
+        program: whose variables are fed.
+        feed: a dict from names to arrays, or to lists of what each step is fed.
+
+    Raises:
+        ArgumentTypeError: the feed is not a dict.
+        FeedError: the first step's values do not fit, as in ``as_feed``.
+    """
     if not isinstance(feed, Mapping):
         raise ArgumentTypeError(
             f"feed must be a dict from names to arrays, not {type(feed).__name__}"
@@ -65,7 +77,15 @@ def as_steps(program: Program, feed: object) -> dict[str, np.ndarray]:
 
 
 def as_array(variable: Variable, value: object) -> Any:  # noqa: ANN401 - an array, or a list
-    """A fed value as an array of the variable's type; a container's as it is."""
+    """A fed value as an array of its variable's type; of a sequence or an optional as it is fed.
+
+    Args:
+        variable: what is fed.
+        value: an array, a list or a number.
+
+    Raises:
+        FeedError: the value has another dtype, or a shape that the variable cannot have.
+    """
     if isinstance(variable.tensor_type, ContainerType):
         return _as_container(variable, variable.tensor_type, value)
     array = value if isinstance(value, np.ndarray) else _converted(variable, value)
@@ -127,7 +147,15 @@ def _misfit(variable: Variable, array: np.ndarray, what: str, fix: str) -> FeedE
 
 
 def check_symbols(program: Program, arrays: Mapping[str, np.ndarray]) -> None:
-    """Dims that share a symbol must be fed equal."""
+    """Refuse feeds in which a symbol stands for two sizes.
+
+    Args:
+        program: whose variables are fed.
+        arrays: the fed arrays by name.
+
+    Raises:
+        FeedError: dims that share a symbol differ.
+    """
     bound: dict[str, tuple[int, str]] = {}
     for name, array in arrays.items():
         declared = program.global_block().vars[name].tensor_type

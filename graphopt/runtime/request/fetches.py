@@ -1,4 +1,4 @@
-"""What a run is asked for: fetches made plain."""
+"""What a run is asked for: the fetched variables, and which updates are to run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from graphopt.ir.model.variable import Constant, Parameter, Variable
 
 @dataclass
 class Request:
-    """The fetched variables, and which state the run may change.
+    """What a run is asked for.
 
-    ``roots`` are the update ops that were fetched; ``updates`` is 'all' for an ordinary run,
-    'roots' where optimizer ops were given, 'none' where only (parameter, gradient) pairs were.
+    Attributes:
+        fetch: the variables whose values are to be returned.
+        roots: the update ops that were fetched.
+        updates: which states the run may change: 'all' in an ordinary run, those of 'roots' where
+            update ops were fetched, 'none' where only (parameter, gradient) pairs were.
     """
 
     fetch: list[Variable] = field(default_factory=list)
@@ -29,10 +32,15 @@ class Request:
 
 
 def as_request(program: Program, fetch_list: object) -> Request:
-    """Flatten a fetch_list: Variables, names, nested lists of them, and what ``minimize`` returned.
+    """What a ``fetch_list`` asks for.
+
+    Args:
+        program: the Program that is to run.
+        fetch_list: a Variable, a name, an update op, what ``minimize`` returned, or lists of these.
 
     Raises:
         ArgumentTypeError: an element of another kind, or an op that does not update.
+        ArgumentError: an op of another Program.
         UnknownVariableError: a name, or another Program's variable, is not in this Program.
     """
     request = Request()
@@ -49,7 +57,7 @@ def as_request(program: Program, fetch_list: object) -> Request:
 
 
 def is_minimize_result(item: object) -> bool:
-    """Whether this is (optimize_ops, params_grads)."""
+    """Whether ``item`` is what ``minimize`` returned: (optimize_ops, params_grads)."""
     return (
         isinstance(item, tuple)
         and len(item) == 2
@@ -59,12 +67,12 @@ def is_minimize_result(item: object) -> bool:
 
 
 def is_operators(item: object) -> bool:
-    """Whether this is a non-empty list of ops."""
+    """Whether ``item`` is a list of ops that is not empty."""
     return isinstance(item, (list, tuple)) and bool(item) and isinstance(item[0], Operator)
 
 
 def is_param_grad(item: object) -> bool:
-    """Whether this is a (parameter, gradient) pair."""
+    """Whether ``item`` is a (parameter, gradient) pair."""
     return (
         isinstance(item, (list, tuple))
         and len(item) == 2
@@ -113,7 +121,16 @@ def _update_op(program: Program, op: Operator) -> Operator:
 
 
 def find_variable(program: Program, item: Variable | str) -> Variable:
-    """The Program's variable of this name; a Variable must be the Program's, or a clone's twin."""
+    """The variable of a Program that is fetched.
+
+    Args:
+        program: the Program that is to run.
+        item: its name; or a Variable of this Program, of what it is a clone of, or of a clone.
+
+    Raises:
+        UnknownVariableError: there is none, it is another Program's, or is made inside control
+            flow.
+    """
     if isinstance(item, Variable) and item.program.family is not program.family:
         raise UnknownVariableError(
             f"{item.name} belongs to another Program",

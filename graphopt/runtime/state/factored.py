@@ -12,7 +12,15 @@ from graphopt.runtime.state.resident import Resident
 class Factored:
     """A table of products: row k is -leftᵀ right of two thin tables [n, b, i] and [n, b, o].
 
-    A batch of b examples gives a gradient of rank b. It is laid out only for who looks at it.
+    A batch of b examples gives a gradient of rank b. It is multiplied out only for who looks at it.
+
+    Args:
+        left: the type of the table of left factors.
+        right: the type of the table of right factors.
+        place: where steps run.
+
+    Attributes:
+        parts: the rows of the two tables.
     """
 
     def __init__(self, left: TensorType, right: TensorType, place: Place) -> None:
@@ -20,7 +28,7 @@ class Factored:
         self.parts = tuple(Resident(part, place) for part in self.types)
 
     def shape(self) -> list[int]:
-        """The dims of the table."""
+        """The dims of the table of products."""
         (n, _, i), (_, _, o) = (part.shape() for part in self.parts)
         return [n, i, o]
 
@@ -29,7 +37,7 @@ class Factored:
         return self.place.memory.device
 
     def numpy(self) -> np.ndarray:
-        """The table, laid out."""
+        """The table of products: [n, i, o]."""
         left, right = (part.numpy() for part in self.parts)
         table: np.ndarray = np.matmul(-left.transpose(0, 2, 1), right)
         return table

@@ -17,6 +17,14 @@ class Resident(Rows):
 
     Runs of many steps want them side by side: then ``_ahead`` has all rows, from the position on,
     in place of the list.
+
+    Args:
+        tensor_type: the table's type.
+        place: where steps run, and the rows lie.
+        table: the rows, which become their memory; None for zeros.
+
+    Attributes:
+        untouched: whether all rows are zero because none was ever written.
     """
 
     def __init__(
@@ -41,13 +49,13 @@ class Resident(Rows):
         return self._rows
 
     def turn(self, position: int) -> None:
-        """Go on at another row."""
+        """Let the next step use the row at ``position``."""
         if position != self.position:
             self._list()
             self.position = position
 
     def take(self, count: int) -> np.ndarray:
-        """The rows, side by side."""
+        """A table of the next ``count`` rows: [count, *s]."""
         if self._ahead is None and (count == self.n or self._is_small()):
             self._ahead, self._rows = self._stacked(self.n), []
         return self._stacked(count) if self._ahead is None else self._ahead[:count]
@@ -61,7 +69,7 @@ class Resident(Rows):
         return bytes_of(self.tensor_type) <= SMALL
 
     def fill(self, rows: np.ndarray) -> None:
-        """Keep the array itself."""
+        """Make ``rows`` those from the position on; the array itself is kept."""
         self.untouched = False
         if self._ahead is not None and (len(rows) == self.n or self._is_small()):
             rest = self._ahead[len(rows) :]
@@ -76,7 +84,7 @@ class Resident(Rows):
         return (self._rows or self._list())[self.position]
 
     def target(self, over: bool) -> Value:
-        """The row itself, or a spare one."""
+        """The row itself if it may be written ``over``, else a spare one."""
         if over:
             self._spare = None
             return self.read()
@@ -85,7 +93,7 @@ class Resident(Rows):
         return self._spare
 
     def replace(self) -> None:
-        """The two change places, if they are two."""
+        """Exchange the row and the spare one, if that was written."""
         self.untouched = False
         k = self.position
         if self._spare is not None:

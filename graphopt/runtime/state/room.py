@@ -13,6 +13,9 @@ from graphopt.runtime.state.rows import bytes_of
 def check_room(needed: dict[str, tuple[TensorType, str]]) -> None:
     """Refuse tables that do not fit, before any is made.
 
+    Args:
+        needed: the tables' types and storages, by name.
+
     Raises:
         CapacityError: they need more host memory or disk space than there is.
     """

@@ -1,4 +1,4 @@
-"""A table whose rows steps use in turn: one is read, another is written in its place."""
+"""The rows of a table [n, *s], of which each step reads one and writes another in its place."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from graphopt.runtime.ort.values import Value, to_numpy
 
 
 class Rows:
-    """The rows of a table [n, *s]. It has the parts of an OrtValue that are asked of every value.
+    """The rows of a table [n, *s], which steps use in turn; subclasses say where they lie.
 
-    ``position`` is the row that the next step uses, as long as ``counted`` is the value of the
-    state that counts steps.
+    It answers what is asked of every value in a scope as an OrtValue does.
+
+    Args:
+        tensor_type: the table's type, of static shape.
+        place: where steps run.
+
+    Attributes:
+        position: the row that the next step uses, if ``counted`` is still what counts steps.
+        counted: the value of the state that counts steps, when ``position`` was last set.
     """
 
     def __init__(self, tensor_type: TensorType, place: Place) -> None:
@@ -25,31 +32,36 @@ class Rows:
         self.counted: Value | None = None
 
     def fits(self, tensor_type: TensorType, place: Place) -> bool:
-        """Whether steps of such a table on a place can use these rows."""
+        """Whether these are rows of a table of ``tensor_type`` for steps on ``place``."""
         return self.place == place and self.tensor_type == tensor_type
 
     def locate(self, count: Value) -> None:
-        """Take the position from the count of steps, unless it is known."""
+        """Set the position from ``count``, the value of the state that counts steps: i64[1]."""
         if count is not self.counted:
             self.turn(int(to_numpy(count)[0]) % self.n)
             self.counted = count
 
     def turn(self, position: int) -> None:
-        """Go on at another row."""
+        """Let the next step use the row at ``position``."""
         self.position = position
 
     def take(self, count: int) -> np.ndarray:
-        """The next ``count`` rows, at most n: [count, *s]."""
+        """A table of the next ``count`` rows, at most n: [count, *s]."""
         raise NotImplementedError
 
     def put(self, rows: np.ndarray, count: Value) -> None:
-        """These take the places of the next rows, and the table keeps them; so many turns go by."""
+        """Put ``rows`` in the places of the next ones, as if as many steps had run.
+
+        Args:
+            rows: [count, *s]; the table may keep the array itself.
+            count: the value that counts steps, those included.
+        """
         self.fill(rows)
         self.position = (self.position + len(rows)) % self.n
         self.counted = count
 
     def fill(self, rows: np.ndarray) -> None:
-        """Make these the rows from the position on."""
+        """Make ``rows`` those from the position on."""
         raise NotImplementedError
 
     def read(self) -> Value:
@@ -57,11 +69,19 @@ class Rows:
         raise NotImplementedError
 
     def target(self, over: bool) -> Value:
-        """What the row that takes its place is to be written to; the same if it may go ``over``."""
+        """What a step is to write the row to that takes the place of the one it reads.
+
+        Args:
+            over: whether it may be written over the row that is read.
+        """
         raise NotImplementedError
 
     def commit(self, count: Value) -> None:
-        """The target has been written: it is the row now, and the next one's turn has come."""
+        """Take note that a step has written the target: it is the row now, and the next is due.
+
+        Args:
+            count: the value that counts steps, this one included.
+        """
         self.replace()
         self.position = (self.position + 1) % self.n
         self.counted = count
@@ -71,7 +91,7 @@ class Rows:
         raise NotImplementedError
 
     def numpy(self) -> np.ndarray:
-        """A copy of the table."""
+        """A copy of the whole table: [n, *s]."""
         raise NotImplementedError
 
     def shape(self) -> list[int]:
@@ -84,5 +104,5 @@ class Rows:
 
 
 def bytes_of(tensor_type: TensorType) -> int:
-    """The bytes of a tensor of static shape."""
+    """The bytes of a tensor of ``tensor_type``, of static shape."""
     return int(np.prod([int(d) for d in tensor_type.shape or ()])) * tensor_type.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Scope: the values of persistable variables, by name, on the device where they were last used."""
+"""Scope: the values of persistable variables by name, each where it was used last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from graphopt.runtime.ort.values import Value, to_device, to_numpy
 
 
 class ScopeTensor:
-    """The value of one variable in a Scope."""
+    """The value of one variable in a Scope: ``numpy.array`` reads it, ``set`` replaces it.
+
+    Args:
+        scope: the scope.
+        name: the variable.
+    """
 
     def __init__(self, scope: Scope, name: str) -> None:
         self._scope = scope
@@ -31,11 +36,20 @@ class ScopeTensor:
         return value
 
     def shape(self) -> list[int]:
-        """The dims."""
+        """The dims.
+
+        Raises:
+            UninitializedError: the variable has no value yet.
+        """
         return list(self._value().shape())
 
     def set(self, array: np.ndarray, place: Place | None = None) -> None:
-        """Replace the value by a copy of ``array`` (the next run checks shape and dtype)."""
+        """Replace the value; the next run checks its shape and dtype.
+
+        Args:
+            array: what is copied.
+            place: where the copy is to lie; by default in host memory.
+        """
         self._scope.values[self._name] = to_device(np.array(array), place or CPUPlace())
         self._scope.spares.pop(self._name, None)
 
@@ -48,14 +62,19 @@ class ScopeTensor:
 
 
 class ScopeVariable:
-    """A name in a Scope."""
+    """A variable in a Scope.
+
+    Args:
+        scope: the scope.
+        name: the variable's name.
+    """
 
     def __init__(self, scope: Scope, name: str) -> None:
         self._scope = scope
         self.name = name
 
     def get_tensor(self) -> ScopeTensor:
-        """The value: read it with ``numpy.array``, write it with ``set``."""
+        """The value: ``numpy.array`` reads it, ``set`` replaces it."""
         return ScopeTensor(self._scope, self.name)
 
 
@@ -75,29 +94,29 @@ class Scope:
         self.spares: dict[str, Value] = {}  # the other buffer of a variable that steps assign
 
     def var(self, name: str) -> ScopeVariable:
-        """The variable of this name, created without a value if it is not there."""
+        """The variable called ``name``, made without a value if the scope has none."""
         self.values.setdefault(name, None)
         return ScopeVariable(self, name)
 
     def find_var(self, name: str) -> ScopeVariable | None:
-        """The variable of this name, or None."""
+        """The variable called ``name``; None if the scope has none."""
         return ScopeVariable(self, name) if name in self.values else None
 
     def local_var_names(self) -> list[str]:
-        """The names in this scope."""
+        """The names of the variables in this scope."""
         return list(self.values)
 
     def get(self, name: str) -> np.ndarray | None:
-        """A copy of the value in host memory, or None."""
+        """A copy of the value of ``name``, in host memory; None if it has none."""
         value = self.values.get(name)
         return None if value is None else to_numpy(value)
 
     def put(self, name: str, value: np.ndarray) -> None:
-        """Replace the value by a copy of ``value``."""
+        """Replace the value of ``name`` by a copy of ``value``."""
         self.var(name).get_tensor().set(value)
 
     def take(self, name: str, value: np.ndarray) -> None:
-        """Replace the value by the array itself, which is not to be used elsewhere."""
+        """Replace the value of ``name`` by ``value`` itself, which nobody else may use then."""
         self.values[name] = to_device(value, CPUPlace())
         self.spares.pop(name, None)
 
@@ -114,7 +133,7 @@ def global_scope() -> Scope:
 
 @contextmanager
 def scope_guard(scope: Scope) -> Iterator[None]:
-    """Use another scope inside."""
+    """Inside, runs use ``scope`` unless they are given another."""
     current_scope.stack.append(scope)
     try:
         yield

@@ -16,12 +16,18 @@ from graphopt.runtime.state.store import Store
 
 @cache
 def _worker() -> ThreadPoolExecutor:
-    """The one thread that moves rows: what it is given first it does first."""
+    """The one thread that moves rows, in the order in which it is told to."""
     return ThreadPoolExecutor(1, "graphopt-rows")
 
 
 class Staged(Rows):
-    """Rows elsewhere: a thread brings the next one while a step runs, and puts back the last."""
+    """Rows in a store: a thread brings the next one while a step runs, and puts back the last.
+
+    Args:
+        tensor_type: the table's type.
+        place: where steps run.
+        store: where the rows lie.
+    """
 
     def __init__(self, tensor_type: TensorType, place: Place, store: Store) -> None:
         super().__init__(tensor_type, place)
@@ -32,18 +38,18 @@ class Staged(Rows):
         self._stored: Future[None] | None = None
 
     def take(self, count: int) -> np.ndarray:
-        """The rows, read one by one."""
+        """A table of the next ``count`` rows, read one by one: [count, *s]."""
         order = [(self.position + k) % self.n for k in range(count)]
         return self._worker.submit(lambda: np.stack([self._store.read(k) for k in order])).result()
 
     def fill(self, rows: np.ndarray) -> None:
-        """Write them one by one."""
+        """Make ``rows`` those from the position on, written one by one."""
         for k, row in enumerate(rows):
             self._worker.submit(self._store.write, (self.position + k) % self.n, row).result()
         self._fetched = None
 
     def read(self) -> Value:
-        """The row as it was brought."""
+        """The row at the position, as the thread has brought it."""
         if self._fetched is None or self._fetched[0] != self.position:
             self._prefetch(self.position)
         assert self._fetched is not None
@@ -56,11 +62,11 @@ class Staged(Rows):
         self._fetched = position, self._worker.submit(fetch)
 
     def target(self, over: bool) -> Value:
-        """One of two buffers."""
+        """One of two buffers; a row is never written ``over``, as the store has it."""
         return self._targets[0]
 
     def replace(self) -> None:
-        """Put the target back, and bring the next row, both while the next step begins."""
+        """Let the thread put the target back and bring the next row, while the next step begins."""
         if self._stored is not None:
             self._stored.result()  # of two targets one is free, and a failure to store is seen
         written, position = self._targets[0], self.position

@@ -19,7 +19,14 @@ STORAGES = ("device", "host", "disk")
 def rows_of(
     tensor_type: TensorType, storage: str, place: Place, table: np.ndarray | None = None
 ) -> Rows:
-    """A table of zeros, or with the values of ``table``, which becomes the rows' memory."""
+    """The rows of a table, where it is to lie.
+
+    Args:
+        tensor_type: the table's type.
+        storage: one of ``STORAGES``.
+        place: where steps run.
+        table: the rows, which may become their memory; None for zeros.
+    """
     if storage == "device" or (storage == "host" and place.memory.in_view):
         return Resident(tensor_type, place, table)
     store = Store(tensor_type, tempfile.gettempdir() if storage == "disk" else None)

@@ -12,7 +12,12 @@ from graphopt.ir.types.types import TensorType
 
 
 class Store:
-    """Rows in host memory, or in a file of their own that is gone with them."""
+    """Rows in host memory, or in a file that is deleted with them.
+
+    Args:
+        tensor_type: the table's type. All rows are zero at first.
+        directory: where the file is to be; None for host memory.
+    """
 
     def __init__(self, tensor_type: TensorType, directory: str | None) -> None:
         shape = tuple(int(d) for d in tensor_type.shape or ())
@@ -28,13 +33,13 @@ class Store:
         self._rows = np.frombuffer(self._map, tensor_type.dtype, count).reshape(shape)
 
     def read(self, position: int) -> np.ndarray:
-        """A copy of a row."""
+        """A copy of the row at ``position``."""
         row = self._rows[position, ...].copy()
         self._release(position)
         return row
 
     def write(self, position: int, row: np.ndarray) -> None:
-        """Replace a row."""
+        """Replace the row at ``position`` by ``row``."""
         self._rows[position, ...] = row
         self._release(position)
 
@@ -43,7 +48,7 @@ class Store:
         return self._rows.copy()
 
     def fill(self, table: np.ndarray) -> None:
-        """Set all rows."""
+        """Set all rows to those of ``table``."""
         for k in range(len(table)):
             self.write(k, table[k])
 

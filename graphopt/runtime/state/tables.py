@@ -23,7 +23,18 @@ from graphopt.runtime.state.storages import rows_of
 
 
 class Tables:
-    """The tables that a compiled Program moves; ``step`` is the Program of one step."""
+    """The tables whose rows a compiled Program moves.
+
+    Args:
+        tables: which they are, and which rows a step reads and writes.
+        step: the Program of one step.
+        storages: where each table lies, by name.
+        place: where steps run.
+
+    Attributes:
+        all: each table with its variable.
+        counts: how many steps the tables have seen, by the input that steps read it from.
+    """
 
     def __init__(
         self, tables: Sequence[Table], step: Program, storages: Mapping[str, str], place: Place
@@ -46,11 +57,20 @@ class Tables:
         }
 
     def agree(self, scope: Scope) -> bool:
-        """Whether tables that share a count have one: True unless some updates ran alone."""
+        """Whether tables that share a count have seen as many steps, as they have in ``scope``.
+
+        They have not where some updates were run without the others.
+
+        Raises:
+            UninitializedError: a count has no value yet.
+        """
         return all(counts.agree(scope) for counts in self.counts.values())
 
     def takes(self, scope: Scope) -> bool:
-        """Whether tables that are to be factors are, or can be: they are all zero."""
+        """Whether the tables that are to be factors are so in ``scope``.
+
+        Tables that are still all zero are made so.
+        """
         for name, (left, right) in self._factors.items():
             value: object = scope.values.get(name)
             if isinstance(value, Factored):
@@ -63,7 +83,12 @@ class Tables:
         return True
 
     def rows(self, scope: Scope) -> list[Rows]:
-        """The rows of each table, each at its position."""
+        """The rows of each table in ``scope``, each at its position.
+
+        Raises:
+            UninitializedError: a table has no value yet.
+            FeedError: one has another type than the Program's.
+        """
         found = []
         for table, v in self.all:
             rows = self._part(table, v, scope) if table.part else self._rows(v, scope)
@@ -102,9 +127,17 @@ class Tables:
         scope: Scope,
         over: Collection[str],
     ) -> list[Rows]:
-        """Let a step read its rows and write others, or ``over`` those of these names.
+        """Let the next run read its rows and write others.
 
-        ``bound`` remembers what need not be bound again.
+        Args:
+            binding: the run's binding.
+            outputs: the outputs that hold the new rows, one a table.
+            bound: the counts that the binding reads, by input; kept up to date.
+            scope: where the tables are.
+            over: the rows that are written over as they are read, by the name of the input.
+
+        Returns:
+            The rows that the run moves, for ``commit``.
         """
         found = self.rows(scope)
         for (table, _), output, rows in zip(self.all, outputs, found, strict=True):
@@ -118,7 +151,12 @@ class Tables:
         return found
 
     def commit(self, moved: Sequence[Rows], scope: Scope) -> None:
-        """The step has succeeded."""
+        """Take note that a step has succeeded.
+
+        Args:
+            moved: what ``bind`` returned.
+            scope: where the tables are.
+        """
         for counts in self.counts.values():
             counts.advance(1, scope)
         for (table, _), rows in zip(self.all, moved, strict=True):
@@ -126,7 +164,17 @@ class Tables:
 
 
 class Counts:
-    """How many steps tables of n rows have seen: states that are one value while they are equal."""
+    """How many steps some tables have seen: states that share one value while they are equal.
+
+    Args:
+        states: the states that count, each i64[1].
+        n: the number of rows of each table.
+        dtype: of the number that steps read.
+        place: where steps run.
+
+    Attributes:
+        steps: the count.
+    """
 
     def __init__(self, states: Sequence[Variable], n: int, dtype: np.dtype, place: Place) -> None:
         self.states, self.n, self.dtype, self.place = states, n, dtype, place
@@ -139,7 +187,11 @@ class Counts:
         self._seen_view: np.ndarray | None = None
 
     def agree(self, scope: Scope) -> bool:
-        """Whether the states are equal; then they are one value from now on."""
+        """Whether the states are equal in ``scope``; then they share one value from now on.
+
+        Raises:
+            UninitializedError: one has no value yet.
+        """
         found = tuple(map(scope.values.get, self.names))
         if found == self._same:
             return True
@@ -161,7 +213,7 @@ class Counts:
             scope.spares.pop(name, None)
 
     def seen(self) -> Value:
-        """min(steps + 1, n), a scalar that steps read."""
+        """What the next step reads: the rows it may count on, min(steps + 1, n), a scalar."""
         rows = min(self.steps + 1, self.n)
         if rows != self._shown:
             if self._seen_view is None:
@@ -173,12 +225,12 @@ class Counts:
         return self._seen
 
     def upcoming(self, steps: int) -> np.ndarray:
-        """The same for each of the next steps."""
+        """What each of the next ``steps`` steps reads: [steps]."""
         counted = np.arange(self.steps + 1, self.steps + steps + 1)
         return np.minimum(counted, self.n).astype(self.dtype)
 
     def advance(self, steps: int, scope: Scope) -> None:
-        """So many steps have succeeded."""
+        """Take note that ``steps`` steps have succeeded, in ``scope``."""
         self.steps += steps
         if self._view is None:
             self._hold(scope)
