@@ -26,8 +26,13 @@ from graphopt.scoping import default_main_program
 class Executor:
     """Runs Programs on one place; compiled Programs are cached until the Program changes.
 
+    Args:
+        place: ``CPUPlace()``, ``CUDAPlace(0)``, a ``Place`` of any other provider of onnxruntime,
+            or a name such as 'cpu' or 'gpu:1'. By default the processor.
+
     Raises:
-        DeviceError: the place cannot be used (CUDA without a device, driver or provider).
+        ArgumentError: there is no place of this name.
+        DeviceError: the place cannot be used: no such device, or onnxruntime lacks the provider.
     """
 
     def __init__(self, place: Place | str | None = None) -> None:
