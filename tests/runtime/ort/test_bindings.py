@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import graphopt as go
-from tests.helpers import state_of
+from tests.helpers import held
 
 WIDE = 2**16  # elements of a parameter that is written over
 
@@ -45,9 +45,9 @@ def test_strings_train_as_numbers_do(kind):
     words, numbers = Words(OPTIMIZERS[kind], True), Words(OPTIMIZERS[kind], False)
     for k in range(8):
         np.testing.assert_allclose(words.run(k), numbers.run(k), rtol=1e-6)
-    expected = state_of(numbers.main, numbers.scope)
-    for name, value in state_of(words.main, words.scope).items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-7)
+    for v in numbers.main.persistables():
+        found, expected = (held(model.scope, v.name) for model in (words, numbers))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_a_large_parameter_beside_strings():

@@ -114,16 +114,16 @@ def test_what_a_place_says():
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("place", "arguments", "message"),
     [
-        (lambda: go.Place(3), "a provider is given by its name, not by a int"),
-        (lambda: go.Place("My", "fast"), "options must be a dict, not a str"),
-        (lambda: go.CUDAPlace(-1), "there is no GPU -1"),
+        (go.Place, (3,), "a provider is given by its name, not by a int"),
+        (go.Place, ("My", "fast"), "options must be a dict, not a str"),
+        (go.CUDAPlace, (-1,), "there is no GPU -1"),
     ],
 )
-def test_wrong_arguments(make, message):
+def test_wrong_arguments(place, arguments, message):
     with pytest.raises(errors.GraphoptError, match=message) as found:
-        make()
+        place(*arguments)
     assert isinstance(found.value, (TypeError, ValueError))
 
 
