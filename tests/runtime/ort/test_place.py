@@ -9,6 +9,9 @@ import pytest
 
 import graphopt as go
 from graphopt import errors
+from graphopt.ops.registry.formulations import PORTABLE
+from graphopt.passes.kernels.formulate import Formulate
+from graphopt.passes.pipelines import optimisations
 from graphopt.runtime.ort import library, missing_kernels
 from graphopt.runtime.ort import place as place_module
 from graphopt.runtime.ort.memory import Memory
@@ -312,3 +315,27 @@ def test_an_onnxruntime_that_loads_no_libraries(monkeypatch):
     monkeypatch.setattr(library, "onnxruntime", lambda: SimpleNamespace())
     with pytest.raises(errors.DeviceError, match="cannot load providers from libraries"):
         go.static.Executor(go.Place("MyEP", library="my.so"))
+
+
+def test_what_passes_take_from_a_machine():
+    names = [type(p).__name__ for p in optimisations({}, [], machine=PORTABLE)]
+    assert not {"Fuse", "JoinSlices"} & {*names}
+    chosen = {type(p).__name__ for p in optimisations({}, [], machine=go.CUDAPlace(0).machine)}
+    assert {"Fuse", "JoinSlices"} & chosen == {"JoinSlices"}
+    (formulate,) = [p for p in optimisations({}, [], machine=PORTABLE) if isinstance(p, Formulate)]
+    assert not formulate.priced
+
+
+@pytest.mark.parametrize("place", [go.CPUPlace(), UNMEASURED], ids=str)
+def test_large_constants_are_read_from_memory_only_where_that_is_known_to_work(place):
+    main = go.static.Program()
+    with go.static.program_guard(main, go.static.Program()):
+        x = go.static.data("x", [1])
+        table = main.constant(np.arange(2**15, dtype="f4"))
+        y = go.sum(main.recorder().Mul(x, table))
+    exe = go.static.Executor(place)
+    (found,) = exe.run(main, {"x": np.ones(1, "f4")}, [y])
+    np.testing.assert_allclose(found, 2**14 * (2**15 - 1), rtol=1e-5)
+    (entry,) = exe._cache[main]._entries.values()
+    (compiled,) = entry._known.values()
+    assert bool(compiled.session._arrays) is place.shares_constants
