@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from graphopt.ir.model.dropout import drops
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.tape import Tape, typed
 from graphopt.ir.model.variable import Constant, Variable
@@ -139,9 +140,9 @@ def _batch_norm_training(
 )
 def dropout(g: Tape, op: Operator, dY: Variable) -> Grads:
     """Y = mask X / (1 - ratio) while training, else X        X, Y: [*n]   ratio: []."""
-    training, ratio = op.maybe("training_mode"), op.maybe("ratio")
-    if training is None or (isinstance(training, Constant) and not training.value):
+    if drops(op) is False:
         return {"data": dY, "ratio": None}
+    ratio = op.maybe("ratio")
     if ratio is None or isinstance(ratio, Constant):
         kept = 1.0 - (0.5 if ratio is None else float(ratio.value))
         return {"data": _dropped(g, op, dY, g.full(1 / kept if kept else 0.0, dY)), "ratio": None}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from graphopt.ir.model.dropout import drops
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.variable import Constant
 
 RANDOM = frozenset(
     {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
@@ -13,7 +13,4 @@ RANDOM = frozenset(
 
 def is_random(op: Operator) -> bool:
     """Whether the op may draw other numbers when it is done again."""
-    if op.type != "Dropout":
-        return op.type in RANDOM
-    training = op.maybe("training_mode")
-    return not (training is None or (isinstance(training, Constant) and not training.value))
+    return op.type in RANDOM and (op.type != "Dropout" or drops(op) is not False)

@@ -22,6 +22,7 @@ import numpy as np
 
 from graphopt.ir.edit import clone
 from graphopt.ir.model.block import Block
+from graphopt.ir.model.dropout import drops
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.seeds import COUNTER
@@ -96,12 +97,10 @@ def draws(op: Operator) -> bool:
     """Whether the op itself is random, with a seed (a Dropout: always training)."""
     if op.type not in RULES or "seed" not in op.attrs:
         return False
-    training, ratio = op.maybe("training_mode"), op.maybe("ratio")
-    return op.type != "Dropout" or (
-        isinstance(training, Constant)
-        and bool(training.value)
-        and (ratio is None or isinstance(ratio, Constant))
-    )
+    if op.type != "Dropout":
+        return True
+    ratio = op.maybe("ratio")
+    return drops(op) is True and (ratio is None or isinstance(ratio, Constant))
 
 
 def reads_nothing(program: Program) -> bool:

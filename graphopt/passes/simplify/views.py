@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphopt.ir.model.dropout import drops
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.ir.types.types import Dim, Shape, from_onnx_dtype
@@ -165,9 +166,7 @@ def padded_by_nothing(s: Site, op: Operator) -> Variable | None:
 @rule("Dropout")
 def dropping_nothing(s: Site, op: Operator) -> Variable | None:
     """Dropout(x) = x while it does not train."""
-    training = op.maybe("training_mode")
-    still = training is None or scalar(training) is False
-    return first(op) if still and sole(op) else None
+    return first(op) if drops(op) is False and sole(op) else None
 
 
 @rule("Where")
