@@ -1,4 +1,8 @@
-"""Pools over cells that divide an image nearly equally. Cells may overlap by one element."""
+"""Pools over a number of cells, whatever the size of x.
+
+Along a dim of l elements the k-th of m cells holds the elements from k l / m, rounded down, to
+(k + 1) l / m, rounded up: cells are nearly equal, and neighbours may share an element.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +21,27 @@ from graphopt.tensor.operands import TensorLike, as_variable, named
 
 
 def adaptive_avg_pool1d(x: TensorLike, output_size: int, name: str | None = None) -> Variable:
-    """Means over nearly equal spans        x: [n, c, l]   result: [n, c, output_size]."""
+    """Means over ``output_size`` nearly equal cells of each sequence.
+
+    x: [n, c, l]   result: [n, c, output_size]. The errors are those of ``adaptive_avg_pool2d``.
+    """
     return named(_means("adaptive_avg_pool1d", 1, x, output_size, "NCL"), name)
 
 
 def adaptive_avg_pool2d(
     x: TensorLike, output_size: IntOrInts, data_format: str = "NCHW", name: str | None = None
 ) -> Variable:
-    """Means over nearly equal cells        x: [n, c, h, w]   result: [n, c, *output_size].
+    """Means over nearly equal cells of each image        x: [n, c, h, w]   result: [n, c, h', w'].
+
+    ``output_size`` is h' and w', or one int for both. ``data_format`` is 'NCHW', or 'NHWC' for
+    x: [n, h, w, c] and a result alike.
 
     >>> adaptive_avg_pool2d(image, 1)
     <Variable globalaveragepool_0 : f32[N, 3, 1, 1]>
+
+    Raises:
+        ArgumentError: x has another number of dims, h or w is not known while ``output_size`` is
+            not 1, or ``output_size`` or ``data_format`` has none of its forms.
     """
     return named(_means("adaptive_avg_pool2d", 2, x, output_size, data_format), name)
 
@@ -74,11 +88,9 @@ def _mixing(size: int, count: int) -> np.ndarray:
 
 @overload
 def adaptive_max_pool1d(
-    x: TensorLike,
-    output_size: int,
-    return_mask: Literal[False] = False,
+    x: TensorLike, output_size: int, return_mask: Literal[False] = False,
     name: str | None = None,
-) -> Variable: ...
+) -> Variable: ...  # fmt: skip
 
 
 @overload
@@ -90,17 +102,20 @@ def adaptive_max_pool1d(
 def adaptive_max_pool1d(
     x: TensorLike, output_size: int, return_mask: bool = False, name: str | None = None
 ) -> Variable | tuple[Variable, Variable]:
-    """Maxima over nearly equal spans        x: [n, c, l]   result: [n, c, output_size]."""
+    """Maxima over ``output_size`` nearly equal cells of each sequence.
+
+    x: [n, c, l]   result: [n, c, output_size]. With ``return_mask`` the result is a pair: the
+    maxima, and the index along l where each of them is, i64[n, c, output_size]. The errors are
+    those of ``adaptive_max_pool2d``.
+    """
     return _maxima("adaptive_max_pool1d", 1, x, output_size, return_mask, name)
 
 
 @overload
 def adaptive_max_pool2d(
-    x: TensorLike,
-    output_size: IntOrInts,
-    return_mask: Literal[False] = False,
+    x: TensorLike, output_size: IntOrInts, return_mask: Literal[False] = False,
     name: str | None = None,
-) -> Variable: ...
+) -> Variable: ...  # fmt: skip
 
 
 @overload
@@ -112,24 +127,26 @@ def adaptive_max_pool2d(
 def adaptive_max_pool2d(
     x: TensorLike, output_size: IntOrInts, return_mask: bool = False, name: str | None = None
 ) -> Variable | tuple[Variable, Variable]:
-    """Maxima over nearly equal cells        x: [n, c, h, w]   result: [n, c, *output_size].
+    """Maxima over nearly equal cells of each image        x: [n, c, h, w]   result: [n, c, h', w'].
 
-    ``return_mask`` adds where each maximum is in its image: i64, row times width plus column.
+    ``output_size`` is h' and w', or one int for both. With ``return_mask`` the result is a pair:
+    the maxima, and where in its image each of them is, as row times w plus column,
+    i64[n, c, h', w'].
 
     >>> adaptive_max_pool2d(image, 4), adaptive_max_pool2d(image, 3)
     (<Variable maxpool_0 : f32[N, 3, 4, 4]>, <Variable squeeze_0 : f32[N, 3, 3, 3]>)
+
+    Raises:
+        ArgumentError: x has another number of dims, h or w is not known though it has to be (but
+            for maxima over whole images), or ``output_size`` has none of its forms.
     """
     return _maxima("adaptive_max_pool2d", 2, x, output_size, return_mask, name)
 
 
 def _maxima(
-    function: str,
-    n: int,
-    x: TensorLike,
-    output_size: IntOrInts,
-    return_mask: bool,
+    function: str, n: int, x: TensorLike, output_size: IntOrInts, return_mask: bool,
     name: str | None,
-) -> Variable | tuple[Variable, Variable]:
+) -> Variable | tuple[Variable, Variable]:  # fmt: skip
     g = recorder(x)
     x = as_variable(g, x)
     Layout.of(function, x, n, CHANNELS_FIRST[n])

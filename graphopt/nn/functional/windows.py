@@ -1,4 +1,7 @@
-"""What convolutions and pools share: paddings, strides and the place of the channels."""
+"""What convolutions and pools share: paddings, strides and the place of the channels.
+
+The tables say what depends on the number of spatial dims; Layout and Window do the work for any.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.where import here
 from graphopt.tensor.operands import need_rank
 
-IntOrInts: TypeAlias = int | Sequence[int]
-Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
+IntOrInts: TypeAlias = int | Sequence[int]  # one for all spatial dims, or one a dim
+Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]  # see conv2d
 
 CHANNELS_FIRST = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
 CHANNELS_LAST = {1: "NLC", 2: "NHWC", 3: "NDHWC"}
@@ -21,7 +24,7 @@ CHANNELS_LAST = {1: "NLC", 2: "NHWC", 3: "NDHWC"}
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the channels of an operand with ``n`` spatial dims are."""
+    """Where an operand with ``n`` spatial dims has its channels."""
 
     n: int
     channels_last: bool
@@ -54,10 +57,10 @@ class Layout:
 
 
 def spatial(function: str, argument: str, value: IntOrInts, n: int, *, least: int = 1) -> list[int]:
-    """One int per spatial dim, of at least ``least``.
+    """The value as ``n`` ints, one a spatial dim: itself, or one int for all.
 
     Raises:
-        ArgumentError: as many such ints as dims are not there.
+        ArgumentError: an int is below ``least``, or their number is neither 1 nor ``n``.
     """
     values = list(value) if isinstance(value, Sequence) else [value]
     if len(values) == 1:
@@ -83,6 +86,9 @@ class Window:
         self, function: str, padding: Padding, x: Variable, layout: Layout
     ) -> tuple[list[int], str]:
         """ONNX's pads (all begins, then all ends) and auto_pad.
+
+        The pads count where auto_pad is 'NOTSET'. It is another only for 'SAME' while the dims of
+        x are not known.
 
         Raises:
             ArgumentError: a padding that has none of Paddle's forms.
@@ -114,10 +120,10 @@ class Window:
         )
 
     def check_fits(self, function: str, x: Variable, pads: Sequence[int]) -> None:
-        """See that one window at least is in x with its padding, as far as dims are known.
+        """Refuse a window that is larger than x with its padding, as far as dims are known.
 
         Raises:
-            ShapeError: the window is larger.
+            ShapeError: it is larger.
         """
         n, sizes = len(self.kernel), x.shape[2:]
         spans = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
