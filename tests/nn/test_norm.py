@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from graphopt.errors import ShapeError
+from graphopt import nn
+from graphopt.errors import ArgumentError, ShapeError
 from graphopt.nn import functional as F  # noqa: N812 - Paddle's habit
 from tests.tensor.recording import assert_gradient, fed, run
 
@@ -81,3 +82,20 @@ def test_errors():
         F.group_norm(x, 4)
     with pytest.raises(ShapeError, match=r"rms_norm: the last dims of x are not \[4\]"):
         F.rms_norm(x, 4)
+    for function in (
+        lambda f: F.group_norm(x, 2, data_format=f),
+        lambda f: nn.InstanceNorm2D(6, data_format=f)(x),
+    ):
+        with pytest.raises(ArgumentError, match="data_format cannot be 'NWHC'"):
+            function("NWHC")
+
+
+def test_instance_norm_with_channels_last():
+    """They were normalized along the wrong dims."""
+    weight, bias = W.astype("f4"), B.astype("f4")
+    x = X.astype("f4")
+    expected = run(lambda x: F.instance_norm(x, weight=weight, bias=bias), x)
+    last = x.transpose(0, 2, 3, 1)
+    found = run(lambda x: F.instance_norm(x, weight=weight, bias=bias, data_format="NHWC"), last)
+    np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, rtol=1e-5, atol=1e-6)
+    assert nn.InstanceNorm2D(6, data_format="NHWC")(fed("y", last)).shape == last.shape

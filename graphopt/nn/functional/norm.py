@@ -1,4 +1,9 @@
-"""Normalizations. Variances are biased, epsilon is under the root."""
+"""Normalizations: (x - mean) / √(var + epsilon) over some dims, then times a weight, plus a bias.
+
+A variance is the mean of the squares, not divided by one less. Where a channel has a weight and a
+bias, ``data_format`` may say that channels are last: 'NLC', 'NHWC' or 'NDHWC'; all other formats
+that Paddle knows have them first.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +16,12 @@ from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.literals import integer, number
 from graphopt.ir.types.where import here
-from graphopt.nn.functional.windows import CHANNELS_LAST
+from graphopt.nn.functional.windows import CHANNELS_FIRST, CHANNELS_LAST, Layout
 from graphopt.scoping import recorder
-from graphopt.tensor.operands import TensorLike, as_variable, axis_of, named, need_rank
+from graphopt.tensor.operands import TensorLike, as_variable, axis_of, choice, named, need_rank
 from graphopt.tensor.reduce import norm
+
+FORMATS = ["NC", *CHANNELS_FIRST.values(), *CHANNELS_LAST.values()]
 
 
 def batch_norm(
@@ -30,22 +37,33 @@ def batch_norm(
     use_global_stats: bool | None = None,
     name: str | None = None,
 ) -> Variable:
-    """(x - mean) / √(var + epsilon) weight + bias, per channel.
+    """Each channel to mean 0 and variance 1: (x - mean) / √(var + epsilon) weight + bias.
 
-    x: [n, c, *d]   running_mean, running_var, weight, bias: [c]
+    x: [n, c, *d]   running_mean, running_var, weight, bias: [c]   result: as x
 
-    In training mean and var are those of the batch, and the running ones are assigned
-    momentum running + (1 - momentum) batch if they are persistable. Else, and with
-    use_global_stats, the running ones are used.
+    While ``training``, mean and var are those of the batch over all dims but c, and the running
+    ones, if they are kept between runs, become
+    ``momentum`` running + (1 - ``momentum``) batch. Otherwise, and with ``use_global_stats``, mean
+    and var are ``running_mean`` and ``running_var``. ``epsilon`` keeps the root from 0.
+    ``data_format`` 'NLC', 'NHWC' or 'NDHWC' is for x: [n, *d, c].
+
+    Ioffe, Szegedy: Batch Normalization, 2015.
+
+    >>> mean, var = (x.program.global_block().create_var(name, [4]) for name in ("mean", "var"))
+    >>> batch_norm(x, mean, var)
+    <Variable batchnormalization_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentTypeError: ``epsilon`` or ``momentum`` is not a number.
+        ArgumentError: x has fewer than 2 dims or more than 5, or an unknown ``data_format``.
     """
     epsilon = number("batch_norm: epsilon", epsilon)
     momentum = number("batch_norm: momentum", momentum)
     g = recorder(x, running_mean, running_var, weight, bias)
     x = as_variable(g, x)
     need_rank(x, "batch_norm", 2, 3, 4, 5)
-    last = x.ndim > 2 and data_format in CHANNELS_LAST.values()
-    if last:
-        x = g.Transpose(x, perm=[0, x.ndim - 1, *range(1, x.ndim - 1)])
+    layout = _layout("batch_norm", x, data_format)
+    x = layout.first(g, x)
     scale, shift = _affine(g, x, weight, bias, (running_mean.shape[0],))
     operands = (x, scale, shift, running_mean, running_var)
     if not training or use_global_stats:
@@ -60,9 +78,13 @@ def batch_norm(
             momentum=momentum,
             training_mode=1,
         )
-    if last:
-        y = g.Transpose(y, perm=[0, *range(2, x.ndim), 1])
-    return named(y, name)
+    return named(layout.back(g, y), name)
+
+
+def _layout(function: str, x: Variable, data_format: str) -> Layout:
+    """Where x has its channels; the formats of any number of dims are taken."""
+    choice(function, "data_format", data_format, FORMATS)
+    return Layout(x.ndim - 2, x.ndim > 2 and data_format in CHANNELS_LAST.values())
 
 
 def _next(g: Tape, running: Variable) -> Variable:
@@ -99,20 +121,30 @@ def group_norm(
     data_format: str = "NCHW",
     name: str | None = None,
 ) -> Variable:
-    """Each sample's groups of channels to mean 0 and variance 1, then weight and bias.
+    """Each group of channels of a sample to mean 0 and variance 1, then weight and bias.
 
-    x: [n, c, *d]   weight, bias: [c]
+    x: [n, c, *d]   weight, bias: [c]   result: as x
+
+    The c channels are cut in ``num_groups`` groups of neighbours; mean and var are over a group's
+    channels and *d, and ``epsilon`` is added to var. ``data_format`` 'NLC', 'NHWC' or 'NDHWC' is
+    for x: [n, *d, c].
+
+    Wu, He: Group Normalization, 2018.
 
     >>> group_norm(image, num_groups=3)
     <Variable reshape_1 : f32[N, 3, 8, 8]>
+
+    Raises:
+        ShapeError: ``num_groups`` does not divide the channels, or their number is not known.
+        ArgumentTypeError: ``num_groups`` is not an int, or ``epsilon`` not a number.
+        ArgumentError: an unknown ``data_format``.
     """
     num_groups = integer("group_norm: num_groups", num_groups)
     epsilon = number("group_norm: epsilon", epsilon)
     g = recorder(x, weight, bias)
     x = as_variable(g, x)
-    last = data_format in CHANNELS_LAST.values()
-    if last:
-        x = g.Transpose(x, perm=[0, x.ndim - 1, *range(1, x.ndim - 1)])
+    layout = _layout("group_norm", x, data_format)
+    x = layout.first(g, x)
     channels = x.shape[1]
     if num_groups < 1 or channels % num_groups or channels < 0:
         raise ShapeError(
@@ -126,9 +158,7 @@ def group_norm(
     for type, value in (("Mul", weight), ("Add", bias)):
         if value is not None:
             y = g.emit(type, y, g.reshape(as_variable(g, value), -1, *[1] * (x.ndim - 2)))
-    if last:
-        y = g.Transpose(y, perm=[0, *range(2, x.ndim), 1])
-    return named(y, name)
+    return named(layout.back(g, y), name)
 
 
 def _standard(g: Tape, x: Variable, axes: Sequence[int], epsilon: float) -> Variable:
@@ -138,7 +168,7 @@ def _standard(g: Tape, x: Variable, axes: Sequence[int], epsilon: float) -> Vari
 
 
 def _over_root(g: Tape, x: Variable, axes: Sequence[int], epsilon: float) -> Variable:
-    """X / √(mean x² + epsilon) over axes."""
+    """``x`` / √(mean x² + epsilon) over axes."""
     square = g.ReduceMean(g.Mul(x, x), [*axes], keepdims=1)
     y: Variable = g.Div(x, g.Sqrt(g.Add(square, g.const(epsilon, x.dtype))))
     return y
@@ -156,20 +186,32 @@ def instance_norm(
     data_format: str = "NCHW",
     name: str | None = None,
 ) -> Variable:
-    """Each sample's channels to mean 0 and variance 1, then weight and bias.
+    """Each channel of a sample to mean 0 and variance 1, then weight and bias.
 
-    x: [n, c, *d]   weight, bias: [c]; the running statistics are not used, as in Paddle
+    x: [n, c, *d]   weight, bias: [c]   result: as x
+
+    Mean and var are over *d, and ``eps`` is added to var. ``data_format`` 'NLC', 'NHWC' or 'NDHWC'
+    is for x: [n, *d, c]. ``running_mean``, ``running_var``, ``use_input_stats`` and ``momentum``
+    are accepted as in Paddle and change nothing.
+
+    Ulyanov, Vedaldi, Lempitsky: Instance Normalization, 2016.
 
     >>> instance_norm(image)
     <Variable instancenormalization_0 : f32[N, 3, 8, 8]>
+
+    Raises:
+        ArgumentTypeError: ``eps`` is not a number.
+        ArgumentError: x has fewer than 3 dims or more than 5, or an unknown ``data_format``.
     """
+    epsilon = number("instance_norm: eps", eps)
     g = recorder(x, weight, bias)
     x = as_variable(g, x)
     need_rank(x, "instance_norm", 3, 4, 5)
+    layout = _layout("instance_norm", x, data_format)
+    x = layout.first(g, x)
     scale, shift = _affine(g, x, weight, bias, (x.shape[1],))
-    return named(
-        g.InstanceNormalization(x, scale, shift, epsilon=number("instance_norm: eps", eps)), name
-    )
+    y = g.InstanceNormalization(x, scale, shift, epsilon=epsilon)
+    return named(layout.back(g, y), name)
 
 
 def layer_norm(
@@ -182,10 +224,18 @@ def layer_norm(
 ) -> Variable:
     """The last dims of each sample to mean 0 and variance 1, then weight and bias.
 
-    x: [*n, *normalized_shape]   weight, bias: normalized_shape, or flat
+    x: [*n, *normalized_shape]   weight, bias: [*normalized_shape], or flat   result: as x
+
+    ``normalized_shape`` is an int where it is one dim; ``epsilon`` is added to var.
+
+    Ba, Kiros, Hinton: Layer Normalization, 2016.
 
     >>> layer_norm(x, 4)
     <Variable layernormalization_0 : f32[N, 4]>
+
+    Raises:
+        ShapeError: x does not end with ``normalized_shape``.
+        ArgumentTypeError: ``epsilon`` is not a number.
     """
     g = recorder(x, weight, bias)
     x = as_variable(g, x)
@@ -218,10 +268,17 @@ def _last_dims(
 def normalize(
     x: TensorLike, p: float = 2, axis: int = 1, epsilon: float = 1e-12, name: str | None = None
 ) -> Variable:
-    """x / max(‖x‖ₚ, epsilon) along an axis        x: [*n].
+    """x / max(‖x‖, epsilon), where ‖x‖ = (sum |x|^p)^(1/p) along an axis        x: [*n].
+
+    ``p`` 2 makes vectors along ``axis`` of length 1; ``epsilon`` keeps zeros as they are. Where x
+    has one dim, that is the axis.
 
     >>> normalize(x)
     <Variable div_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentTypeError: ``p`` is not a number, or ``axis`` not an int.
+        ArgumentError: x does not have the axis.
     """
     g = recorder(x)
     x = as_variable(g, x)
@@ -237,12 +294,19 @@ def rms_norm(
     eps: float = 1e-5,
     name: str | None = None,
 ) -> Variable:
-    """X / √(mean x² + eps) over the last dims, then weight.
+    """x / √(mean x² + eps), the mean over the last dims of ``input`` x; then times a weight.
 
-    input: [*n, *normalized_shape]   weight: normalized_shape, or flat
+    input: [*n, *normalized_shape]   weight: [*normalized_shape], or flat   result: as input
+
+    ``normalized_shape`` is an int where it is one dim.
+
+    Zhang, Sennrich: Root Mean Square Layer Normalization, 2019.
 
     >>> rms_norm(x, 4)
     <Variable div_0 : f32[N, 4]>
+
+    Raises:
+        ShapeError: ``input`` does not end with ``normalized_shape``.
     """
     g = recorder(input, weight)
     x = as_variable(g, input)
