@@ -1,4 +1,8 @@
-"""SAY: layers, their functions, initializers and gradient clipping, with Paddle's names."""
+"""SAY: layers, their functions, initializers and gradient clipping, with Paddle's names.
+
+The ``name`` of a function is that of its result. The ``name`` of a layer is the prefix of its
+parameters' names or, where it has no parameters, the name of its result.
+"""
 
 import graphopt.initializer as initializer
 from graphopt.clip import ClipGradByGlobalNorm, ClipGradByNorm, ClipGradByValue

@@ -1,4 +1,4 @@
-"""Activations. Slopes at kinks are Paddle's."""
+"""Activations, elementwise but for glu and the softmaxes. Slopes at kinks are Paddle's."""
 
 from __future__ import annotations
 
@@ -13,19 +13,41 @@ from graphopt.tensor.operands import TensorLike, as_variable, axis_of, named, un
 
 
 def celu(x: TensorLike, alpha: float = 1.0, name: str | None = None) -> Variable:
-    """x above 0, alpha (exp(x / alpha) - 1) below        x: [*n]."""
+    """x above 0, ``alpha`` (exp(x / ``alpha``) - 1) below        x: [*n].
+
+    Barron: Continuously Differentiable Exponential Linear Units, 2017.
+
+    >>> celu(x)
+    <Variable celu_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentTypeError: ``alpha`` is not a number.
+    """
     g = recorder(x)
     return named(g.Celu(as_variable(g, x), alpha=number("celu: alpha", alpha)), name)
 
 
 def elu(x: TensorLike, alpha: float = 1.0, name: str | None = None) -> Variable:
-    """x above 0, alpha (exp x - 1) from 0 down        x: [*n]."""
+    """x above 0, ``alpha`` (exp x - 1) from 0 down        x: [*n].
+
+    Clevert, Unterthiner, Hochreiter: Exponential Linear Units, 2016.
+
+    >>> elu(x)
+    <Variable elu_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentTypeError: ``alpha`` is not a number.
+    """
     g = recorder(x)
     return named(g.Elu(as_variable(g, x), alpha=number("elu: alpha", alpha)), name)
 
 
 def gelu(x: TensorLike, approximate: bool = False, name: str | None = None) -> Variable:
-    """x Φ(x), Φ the normal distribution by erf, by tanh if approximate        x: [*n].
+    """x Φ(x), Φ being the distribution function of N(0, 1)        x: [*n].
+
+    With ``approximate`` Φ(x) is (1 + tanh(√(2 / π) (x + 0.044715 x³))) / 2.
+
+    Hendrycks, Gimpel: Gaussian Error Linear Units, 2016.
 
     >>> gelu(x)
     <Variable gelu_0 : f32[N, 4]>
@@ -36,10 +58,16 @@ def gelu(x: TensorLike, approximate: bool = False, name: str | None = None) -> V
 
 
 def glu(x: TensorLike, axis: int = -1, name: str | None = None) -> Variable:
-    """a σ(b), a and b the halves of x along an axis        x: [*n, 2 k]   result: [*n, k].
+    """a σ(b), a and b being the halves of x along ``axis``        x: [*n, 2 k]   result: [*n, k].
+
+    Dauphin et al.: Language Modeling with Gated Convolutional Networks, 2017.
 
     >>> glu(x)
     <Variable mul_0 : f32[N, 2]>
+
+    Raises:
+        ArgumentError: x does not have the axis, or an odd number of elements along it.
+        ArgumentTypeError: the axis is not an int.
     """
     g = recorder(x)
     x = as_variable(g, x)
@@ -55,7 +83,11 @@ def glu(x: TensorLike, axis: int = -1, name: str | None = None) -> Variable:
 
 
 def hardshrink(x: TensorLike, threshold: float = 0.5, name: str | None = None) -> Variable:
-    """x where |x| > threshold, else 0        x: [*n]."""
+    """x where |x| > ``threshold``, else 0        x: [*n].
+
+    >>> hardshrink(x)
+    <Variable where_0 : f32[N, 4]>
+    """
     g = recorder(x)
     x = as_variable(g, x)
     far = g.Greater(g.Abs(x), g.const(threshold, x.dtype))
@@ -65,21 +97,38 @@ def hardshrink(x: TensorLike, threshold: float = 0.5, name: str | None = None) -
 def hardsigmoid(
     x: TensorLike, slope: float = 0.1666667, offset: float = 0.5, name: str | None = None
 ) -> Variable:
-    """min(max(slope x + offset, 0), 1)        x: [*n]."""
+    """min(max(``slope`` x + ``offset``, 0), 1)        x: [*n].
+
+    >>> hardsigmoid(x)
+    <Variable hardsigmoid_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentTypeError: ``slope`` or ``offset`` is not a number.
+    """
     g = recorder(x)
     alpha, beta = number("hardsigmoid: slope", slope), number("hardsigmoid: offset", offset)
     return named(g.HardSigmoid(as_variable(g, x), alpha=alpha, beta=beta), name)
 
 
 def hardswish(x: TensorLike, name: str | None = None) -> Variable:
-    """x min(max(x / 6 + 1 / 2, 0), 1)        x: [*n]."""
+    """x min(max(x / 6 + 1 / 2, 0), 1)        x: [*n].
+
+    Howard et al.: Searching for MobileNetV3, 2019.
+
+    >>> hardswish(x)
+    <Variable hardswish_0 : f32[N, 4]>
+    """
     return unary("HardSwish", x, name)
 
 
 def hardtanh(
     x: TensorLike, min: float = -1.0, max: float = 1.0, name: str | None = None
 ) -> Variable:
-    """min(max(x, min), max), of slope 0 on the bounds        x: [*n]."""
+    """min(max(x, ``min``), ``max``), of slope 0 on the bounds        x: [*n].
+
+    >>> hardtanh(x)
+    <Variable where_1 : f32[N, 4]>
+    """
     g = recorder(x)
     x = as_variable(g, x)
     low, high = g.const(min, x.dtype), g.const(max, x.dtype)
@@ -88,14 +137,25 @@ def hardtanh(
 
 
 def leaky_relu(x: TensorLike, negative_slope: float = 0.01, name: str | None = None) -> Variable:
-    """x from 0 up, negative_slope x below        x: [*n]."""
+    """x from 0 up, ``negative_slope`` x below        x: [*n].
+
+    >>> leaky_relu(x)
+    <Variable leakyrelu_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentTypeError: ``negative_slope`` is not a number.
+    """
     g = recorder(x)
     alpha = number("leaky_relu: negative_slope", negative_slope)
     return named(g.LeakyRelu(as_variable(g, x), alpha=alpha), name)
 
 
 def log_sigmoid(x: TensorLike, name: str | None = None) -> Variable:
-    """log σ(x) = -log(1 + exp(-x))        x: [*n]."""
+    """log σ(x) = -log(1 + exp(-x))        x: [*n].
+
+    >>> log_sigmoid(x)
+    <Variable neg_1 : f32[N, 4]>
+    """
     g = recorder(x)
     return named(g.Neg(g.Softplus(g.Neg(as_variable(g, x)))), name)
 
@@ -103,10 +163,16 @@ def log_sigmoid(x: TensorLike, name: str | None = None) -> Variable:
 def log_softmax(
     x: TensorLike, axis: int = -1, dtype: DTypeLike | None = None, name: str | None = None
 ) -> Variable:
-    """x - log sum exp x along an axis        x: [*n].
+    """x - log(sum exp x), the sum being along ``axis``        x: [*n].
+
+    x is cast to ``dtype`` first, if that is given.
 
     >>> log_softmax(x)
     <Variable logsoftmax_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentError: x does not have the axis.
+        ArgumentTypeError: the axis is not an int.
     """
     return named(_along("LogSoftmax", x, axis, dtype), name)
 
@@ -120,14 +186,29 @@ def _along(type: str, x: TensorLike, axis: int, dtype: DTypeLike | None) -> Vari
 
 
 def mish(x: TensorLike, name: str | None = None) -> Variable:
-    """x tanh(log(1 + exp x))        x: [*n]."""
+    """x tanh(log(1 + exp x))        x: [*n].
+
+    Misra: Mish, 2019.
+
+    >>> mish(x)
+    <Variable mish_0 : f32[N, 4]>
+    """
     return unary("Mish", x, name)
 
 
 def prelu(
     x: TensorLike, weight: TensorLike, data_format: str = "NCHW", name: str | None = None
 ) -> Variable:
-    """x from 0 up, weight x below        x: [n, c, *d] or [n, *d, c]   weight: [1] or [c]."""
+    """x from 0 up, ``weight`` x below        x: [n, c, *d]   weight: [1] or [c].
+
+    ``data_format`` 'NLC', 'NHWC' or 'NDHWC' is for x: [n, *d, c].
+
+    He et al.: Delving Deep into Rectifiers, 2015.
+
+    >>> w = image.program.global_block().create_var("w", [3])
+    >>> prelu(image, w)
+    <Variable prelu_0 : f32[N, 3, 8, 8]>
+    """
     g = recorder(x, weight)
     x, slope = as_variable(g, x), as_variable(g, weight)
     channel_last = data_format.endswith("C") and len(data_format) > 2
@@ -146,7 +227,11 @@ def relu(x: TensorLike, name: str | None = None) -> Variable:
 
 
 def relu6(x: TensorLike, name: str | None = None) -> Variable:
-    """min(max(x, 0), 6), of slope 0 at 0 and 6        x: [*n]."""
+    """min(max(x, 0), 6), of slope 0 at 0 and 6        x: [*n].
+
+    >>> relu6(x)
+    <Variable where_1 : f32[N, 4]>
+    """
     return hardtanh(x, 0.0, 6.0, name)
 
 
@@ -156,19 +241,36 @@ def selu(
     alpha: float = 1.6732632423543772848170429916717,
     name: str | None = None,
 ) -> Variable:
-    """scale x above 0, scale alpha (exp x - 1) from 0 down        x: [*n]."""
+    """``scale`` x above 0, ``scale`` ``alpha`` (exp x - 1) from 0 down        x: [*n].
+
+    Klambauer et al.: Self-Normalizing Neural Networks, 2017.
+
+    >>> selu(x)
+    <Variable selu_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentTypeError: ``scale`` or ``alpha`` is not a number.
+    """
     g = recorder(x)
     alpha, gamma = number("selu: alpha", alpha), number("selu: scale", scale)
     return named(g.Selu(as_variable(g, x), alpha=alpha, gamma=gamma), name)
 
 
 def sigmoid(x: TensorLike, name: str | None = None) -> Variable:
-    """σ(x) = 1 / (1 + exp(-x))        x: [*n]."""
+    """σ(x) = 1 / (1 + exp(-x))        x: [*n].
+
+    >>> sigmoid(x)
+    <Variable sigmoid_0 : f32[N, 4]>
+    """
     return unary("Sigmoid", x, name)
 
 
 def silu(x: TensorLike, name: str | None = None) -> Variable:
-    """x σ(x)        x: [*n]."""
+    """x σ(x)        x: [*n].
+
+    >>> silu(x)
+    <Variable mul_0 : f32[N, 4]>
+    """
     g = recorder(x)
     x = as_variable(g, x)
     return named(g.Mul(x, g.Sigmoid(x)), name)
@@ -180,10 +282,16 @@ swish = silu
 def softmax(
     x: TensorLike, axis: int = -1, dtype: DTypeLike | None = None, name: str | None = None
 ) -> Variable:
-    """exp x / sum exp x along an axis        x: [*n].
+    """exp x / (sum exp x), the sum being along ``axis``        x: [*n].
+
+    x is cast to ``dtype`` first, if that is given.
 
     >>> softmax(x)
     <Variable softmax_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentError: x does not have the axis.
+        ArgumentTypeError: the axis is not an int.
     """
     return named(_along("Softmax", x, axis, dtype), name)
 
@@ -191,7 +299,11 @@ def softmax(
 def softplus(
     x: TensorLike, beta: float = 1.0, threshold: float = 20.0, name: str | None = None
 ) -> Variable:
-    """log(1 + exp(beta x)) / beta, and x where beta x > threshold        x: [*n]."""
+    """log(1 + exp(``beta`` x)) / ``beta``, and x where ``beta`` x > ``threshold``        x: [*n].
+
+    >>> softplus(x)
+    <Variable where_0 : f32[N, 4]>
+    """
     g = recorder(x)
     x = as_variable(g, x)
     scaled = x if beta == 1.0 else g.Mul(x, g.const(beta, x.dtype))
@@ -201,7 +313,15 @@ def softplus(
 
 
 def softshrink(x: TensorLike, threshold: float = 0.5, name: str | None = None) -> Variable:
-    """x moved to 0 by threshold, and 0 where |x| <= threshold        x: [*n]."""
+    """x nearer to 0 by ``threshold``, and 0 where |x| <= ``threshold``        x: [*n].
+
+    >>> softshrink(x)
+    <Variable sub_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentError: ``threshold`` is negative.
+        ArgumentTypeError: it is not a number.
+    """
     bound = number("softshrink: threshold", threshold)
     if bound < 0:
         raise ArgumentError(f"softshrink: threshold cannot be {threshold}", where=here())
@@ -211,12 +331,20 @@ def softshrink(x: TensorLike, threshold: float = 0.5, name: str | None = None) -
 
 
 def softsign(x: TensorLike, name: str | None = None) -> Variable:
-    """x / (1 + |x|)        x: [*n]."""
+    """x / (1 + |x|)        x: [*n].
+
+    >>> softsign(x)
+    <Variable softsign_0 : f32[N, 4]>
+    """
     return unary("Softsign", x, name)
 
 
 def tanhshrink(x: TensorLike, name: str | None = None) -> Variable:
-    """x - tanh x        x: [*n]."""
+    """x - tanh x        x: [*n].
+
+    >>> tanhshrink(x)
+    <Variable sub_0 : f32[N, 4]>
+    """
     g = recorder(x)
     x = as_variable(g, x)
     return named(g.Sub(x, g.Tanh(x)), name)
@@ -225,7 +353,11 @@ def tanhshrink(x: TensorLike, name: str | None = None) -> Variable:
 def thresholded_relu(
     x: TensorLike, threshold: float = 1.0, value: float = 0.0, name: str | None = None
 ) -> Variable:
-    """x above threshold, else value        x: [*n]."""
+    """x where x > ``threshold``, else ``value``        x: [*n].
+
+    >>> thresholded_relu(x)
+    <Variable where_0 : f32[N, 4]>
+    """
     g = recorder(x)
     x = as_variable(g, x)
     above = g.Greater(x, g.const(threshold, x.dtype))

@@ -28,7 +28,14 @@ from graphopt.tensor.reduce import norm
 
 
 def cosine_similarity(x1: TensorLike, x2: TensorLike, axis: int = 1, eps: float = 1e-8) -> Variable:
-    """x1 · x2 / max(‖x1‖ ‖x2‖, eps) along an axis        x1, x2: broadcast."""
+    """x1 · x2 / max(‖x1‖ ‖x2‖, eps), the cosine of the angle between vectors along ``axis``.
+
+    ``x1`` and ``x2`` broadcast to [*n]; the result is [*n less axis]. ``eps`` keeps zeros from
+    giving NaN.
+
+    >>> cosine_similarity(x, x)
+    <Variable div_0 : f32[N]>
+    """
     left, right = pair("Mul", x1, x2)
     g = recorder(left, right)
     product = g.ReduceSum(g.Mul(left, right), [axis], keepdims=0)
@@ -44,17 +51,20 @@ def dropout(
     mode: str = "upscale_in_train",
     name: str | None = None,
 ) -> Variable:
-    """Zero each element with probability p, in training; the others are divided by 1 - p.
+    """Zero each element with probability ``p`` while ``training``; divide the others by 1 - ``p``.
 
-    With ``axis`` elements that differ only along other dims share their fate. With mode
-    "downscale_in_infer" nothing is divided in training, and x is multiplied by 1 - p else.
+    x: [*n]. Each run draws anew. With ``axis``, an int or several, elements that differ along other
+    axes alone are zeroed together. ``mode`` 'downscale_in_infer' divides nothing while training,
+    and multiplies x by 1 - ``p`` otherwise, where 'upscale_in_train' leaves it as it is.
+
+    Srivastava et al.: Dropout, 2014.
 
     >>> dropout(x, 0.1)
     <Variable dropout_0 : f32[N, 4]>
 
     Raises:
-        ArgumentTypeError: p is no number.
-        ArgumentError: p is not in [0, 1], or an unknown mode.
+        ArgumentTypeError: ``p`` is not a number, or an axis not an int.
+        ArgumentError: ``p`` is not in [0, 1], x does not have an axis, or an unknown ``mode``.
     """
     choice("dropout", "mode", mode, ["upscale_in_train", "downscale_in_infer"])
     if not 0 <= number("dropout: p", p) <= 1:
@@ -89,13 +99,31 @@ def interpolate(
     data_format: str = "NCHW",
     name: str | None = None,
 ) -> Variable:
-    """An image in another size, by the nearest pixel or linearly between pixels.
+    """Images in another size        x: [n, c, h, w] of known h and w   result: [n, c, h', w'].
 
-    x: [n, c, h, w] of known h and w   result: [n, c, h', w']. ``align_corners`` maps corner pixels
-    onto each other; ``align_mode`` 1 puts a pixel's value at its corner, not its centre.
+    One or three spatial dims work alike.
+
+    Args:
+        x: the images.
+        size: h' and w', one int for all spatial dims or one a dim.
+        scale_factor: h' / h and w' / w in place of ``size``; sizes are rounded down.
+        mode: 'nearest' takes the nearest pixel, 'linear', 'bilinear' and 'trilinear' mix the pixels
+            around a place by their distance from it.
+        align_corners: whether the corner pixels of x and of the result lie on each other; otherwise
+            the corners of their corner pixels do.
+        align_mode: for the linear modes without ``align_corners``: 0 takes a pixel's value to be at
+            its centre, 1 at its corner.
+        data_format: 'NLC', 'NHWC' or 'NDHWC' for channels last; they are first in every other
+            format.
+        name: the result's name.
 
     >>> interpolate(image, scale_factor=2)
     <Variable gather_1 : f32[N, 3, 16, 16]>
+
+    Raises:
+        ArgumentError: a spatial dim of x is not known, ``size`` and ``scale_factor`` are both given
+            or both missing, or an unknown ``mode``.
+        ArgumentTypeError: a size is not an int, or a factor not a number.
     """
     choice("interpolate", "mode", mode, ["nearest", "linear", "bilinear", "trilinear"])
     g = recorder(x)
@@ -177,7 +205,7 @@ upsample = interpolate
 def linear(
     x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, name: str | None = None
 ) -> Variable:
-    """X weight + bias        x: [*n, i]   weight: [i, o]   bias: [o]   result: [*n, o].
+    """x weight + bias        x: [*n, i]   weight: [i, o]   bias: [o]   result: [*n, o].
 
     >>> w = x.program.global_block().create_var("w", [4, 2])
     >>> linear(x, w)
@@ -200,14 +228,27 @@ def pad(
     pad_from_left_axis: bool = True,
     name: str | None = None,
 ) -> Variable:
-    """Elements around x: a value, a reflection, the edge again, or the other side.
+    """Put elements around x        x: [*n].
 
-    ``pad`` is [before, after] for every dim from the first on (from the last if not
-    pad_from_left_axis), or a shorter list for the spatial dims from the last on: [left, right,
-    top, bottom].
+    Args:
+        x: a tensor.
+        pad: numbers of elements [before, after] for each dim, from the first dim on. A shorter list
+            is for the spatial dims, from the last one back: [left, right, top, bottom]. An int is
+            for both sides of all spatial dims. A Variable of ints is in ONNX's order: before each
+            dim, then behind each.
+        mode: 'constant' puts ``value`` there, 'reflect' the mirror image without the edge,
+            'replicate' the edge again, 'circular' the elements of the other side.
+        value: see ``mode``.
+        data_format: 'NLC', 'NHWC' or 'NDHWC' if the spatial dims are from the second to the last
+            but one; in every other format they are from the third to the last.
+        pad_from_left_axis: False for a whole list that begins with the last dim.
+        name: the result's name.
 
     >>> pad(image, [1, 1, 2, 2])
     <Variable pad_0 : f32[N, 3, 12, 10]>
+
+    Raises:
+        ArgumentError: an unknown ``mode``, or a list of an odd length or longer than 2 ints a dim.
     """
     choice("pad", "mode", mode, [*MODES])
     g = recorder(x, pad)

@@ -31,23 +31,37 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     name: str | None = None,
 ) -> Variable:
-    """-log softmax(x)[y], weighted, reduced; with soft_label -sum(y log softmax(x)).
+    """-log softmax(x)[y] for logits x and a class y; with ``soft_label`` -sum(y log softmax(x)).
 
-    input: [*n, c], c on ``axis``   label: int[*n], with or without a 1 on ``axis``, or [*n, c] if
-    soft   weight: [c]   result: [], or [*n] unreduced (with the label's 1, and with 1 if soft).
+    input: [*n, c], with c on ``axis``   label: int[*n], with or without a dim of 1 on ``axis``, or
+    [*n, c] if soft   weight: [c]   result: [], or for 'none' [*n], with a 1 on ``axis`` if the
+    label has it there or is soft. The label gets no gradient.
 
-    The mean divides by the weights of the labels that count. Without weights it divides by the
-    number of labels that count if ignore_index >= 0, else by the number of all labels. With
-    use_softmax=False the input is probabilities. The label gets no gradient. A label that is
-    neither a class nor ignore_index is an error when it runs. label_smoothing e makes a label y
-    the probabilities (1 - e) [k = y] + e / c of the classes k.
+    Args:
+        input: logits x, or with ``use_softmax=False`` probabilities.
+        label: classes y from 0 to c - 1, or with ``soft_label`` the probabilities of all classes.
+            Any other class than these and ``ignore_index`` is an error when it runs.
+        weight: a factor for each class on the losses of its samples.
+        ignore_index: a class whose samples have a loss of 0.
+        reduction: 'mean', 'sum' or 'none'. The mean divides by the weights of the samples that are
+            not ignored. Without ``weight`` it divides by the number of these if ``ignore_index`` >=
+            0, else by the number of all samples.
+        soft_label: whether labels are probabilities.
+        axis: where input has its classes.
+        use_softmax: whether input is logits.
+        label_smoothing: e in [0, 1] makes a class y the probabilities (1 - e) [k = y] + e / c of
+            the classes k, and soft labels (1 - e) y + e / c.
+        name: the result's name.
 
     >>> cross_entropy(x, label)
     <Variable reducemean_0 : f32[]>
 
     Raises:
-        ShapeError: the label does not fit the input.
-        ArgumentError: an unknown reduction, or ignore_index > 0 with soft_label.
+        ShapeError: the label does not fit the input, or smoothed labels need a number of classes
+            that is not known.
+        ArgumentError: an unknown ``reduction``, ``ignore_index`` > 0 with ``soft_label``, or the
+            input does not have the axis.
+        ArgumentTypeError: the axis is not an int.
     """
     choice("cross_entropy", "reduction", reduction, REDUCTIONS)
     if soft_label and ignore_index > 0:
@@ -271,9 +285,19 @@ def softmax_with_cross_entropy(
     return_softmax: bool = False,
     axis: int = -1,
 ) -> Variable | tuple[Variable, Variable]:
-    """The loss of each sample, with 1 on the class axis; with return_softmax the softmax too.
+    """The cross entropy of each sample        logits: [*n, c], c on ``axis``   result: [*n, 1].
 
-    logits: [*n, c]   label: int[*n, 1], or [*n, c] if soft   result: [*n, 1]
+    label: int[*n, 1] or int[*n], or with ``soft_label`` the probabilities [*n, c] of all classes.
+    The loss is 0 where it is ``ignore_index``. With ``return_softmax`` the result is a pair of the
+    losses and softmax(logits), [*n, c]. ``numeric_stable_mode`` is accepted as in Paddle and
+    changes nothing: the computation is always stable.
+
+    >>> softmax_with_cross_entropy(x, label)
+    <Variable unsqueeze_1 : f32[N, 1]>
+
+    Raises:
+        ShapeError: the label does not fit the logits.
+        ArgumentError: ``ignore_index`` > 0 with ``soft_label``, or logits do not have the axis.
     """
     g = recorder(logits, label)
     x, y = as_variable(g, logits), as_variable(g, label)

@@ -22,10 +22,11 @@ def embedding(
     sparse: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """Rows of weight        x: int[*n]   weight: [rows, d]   result: [*n, d].
+    """Rows of a table        x: int[*n]   weight: [rows, d]   result: [*n, d].
 
-    Ids equal to padding_idx give zeros and no gradient. A negative id is an error when it runs,
-    like one that is too large. ``sparse`` is accepted for Paddle's sake.
+    Elements of x that equal ``padding_idx``, a row that may count from the end, give zeros and no
+    gradient. An element that is negative or too large is an error when it runs. ``sparse`` is
+    accepted as in Paddle and changes nothing.
 
     >>> w = label.program.global_block().create_var("w", [10, 3])
     >>> embedding(label, w)
@@ -33,7 +34,8 @@ def embedding(
 
     Raises:
         DTypeError: x is not i32 or i64.
-        ArgumentError: padding_idx is not a row of weight.
+        ArgumentError: ``padding_idx`` is not a row of ``weight``.
+        ArgumentTypeError: it is not an int.
     """
     g = recorder(x, weight)
     ids, table = as_variable(g, x), as_variable(g, weight)
@@ -55,10 +57,11 @@ def embedding(
 
 
 def padding_row(padding_idx: int, rows: int) -> int:
-    """The row that padding_idx names; a negative one counts from the end.
+    """The row that ``padding_idx`` names in a table of ``rows``; negative ones count from the end.
 
     Raises:
         ArgumentError: there is no such row.
+        ArgumentTypeError: it is not an int.
     """
     if not -rows <= integer("embedding: padding_idx", padding_idx) < rows:
         raise ArgumentError(
@@ -68,7 +71,7 @@ def padding_row(padding_idx: int, rows: int) -> int:
 
 
 def one_hot(x: TensorLike, num_classes: int, name: str | None = None) -> Variable:
-    """1 at the index, 0 elsewhere        x: int[*n]   result: f32[*n, num_classes].
+    """1 at the index that x holds, 0 elsewhere        x: int[*n]   result: f32[*n, num_classes].
 
     >>> one_hot(label, 10)
     <Variable onehot_0 : f32[N, 10]>

@@ -1,4 +1,4 @@
-"""Losses. ``reduction`` is 'mean', 'sum' or 'none'."""
+"""Losses. ``reduction`` is 'mean', 'sum' or 'none': one number, or one for each element."""
 
 from __future__ import annotations
 
@@ -22,7 +22,17 @@ def binary_cross_entropy(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Variable:
-    """-(y log x + (1 - y) log(1 - x)), the logarithms at least -100        x, y: [*n]."""
+    """-(y log x + (1 - y) log(1 - x)) for probabilities ``input`` x and ``label`` y in [0, 1].
+
+    input, label: [*n]   weight: broadcasts to them, a factor on the losses   result: [], or [*n] if
+    ``reduction`` is 'none'. Logarithms are at least -100.
+
+    >>> binary_cross_entropy(x, 1.0)
+    <Variable reducemean_0 : f32[]>
+
+    Raises:
+        ArgumentError: an unknown ``reduction``.
+    """
     x, y = pair("Mul", input, label)
     g = recorder(x, y, weight)
     one = g.const(1.0, x.dtype)
@@ -60,12 +70,18 @@ def binary_cross_entropy_with_logits(
     pos_weight: TensorLike | None = None,
     name: str | None = None,
 ) -> Variable:
-    """Binary cross entropy of σ(x), safe for large |x|        logit, label: [*n].
+    """Binary cross entropy of σ(x) for a ``logit`` x and ``label`` y in [0, 1], safe for large |x|.
 
-    log(1 + exp x) - x y; with p for pos_weight: (1 - y) x + (1 + (p - 1) y) log(1 + exp(-x))
+    log(1 + exp x) - x y, and with p = ``pos_weight`` (1 - y) x + (1 + (p - 1) y) log(1 + exp(-x))
+
+    logit, label: [*n]   weight, pos_weight: broadcast to them   result: [], or [*n] if
+    ``reduction`` is 'none'. ``weight`` is a factor on the losses, ``pos_weight`` on the part of y.
 
     >>> binary_cross_entropy_with_logits(x, 1.0)
     <Variable reducemean_0 : f32[]>
+
+    Raises:
+        ArgumentError: an unknown ``reduction``.
     """
     x, y = pair("Mul", logit, label)
     g = recorder(x, y, weight, pos_weight)
@@ -85,9 +101,18 @@ def kl_div(
     log_target: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """The divergence y (log y - x), x being log-probabilities        x, y: [n, *d].
+    """The divergence y (log y - x) of ``label`` y from ``input`` x, which is log-probabilities.
 
-    'batchmean' divides the sum by n. With log_target the label is log y.
+    input, label: [n, *d]   result: [], or [n, *d] if ``reduction`` is 'none'. A further reduction,
+    'batchmean', divides the sum by n. With ``log_target`` the label is log y.
+
+    Kullback, Leibler: On Information and Sufficiency, 1951.
+
+    >>> kl_div(x, 0.1, reduction="batchmean")
+    <Variable div_0 : f32[]>
+
+    Raises:
+        ArgumentError: an unknown ``reduction``.
     """
     choice("kl_div", "reduction", reduction, [*REDUCTIONS, "batchmean"])
     x, y = pair("Mul", input, label)
@@ -108,7 +133,16 @@ def kl_div(
 def l1_loss(
     input: TensorLike, label: TensorLike, reduction: str = "mean", name: str | None = None
 ) -> Variable:
-    """|x - y|        x, y: [*n]."""
+    """|x - y| of ``input`` x and ``label`` y        both: [*n]   result: [], or [*n].
+
+    The result is [*n] if ``reduction`` is 'none'.
+
+    >>> l1_loss(x, 0.0)
+    <Variable reducemean_0 : f32[]>
+
+    Raises:
+        ArgumentError: an unknown ``reduction``.
+    """
     x, y = pair("Sub", input, label)
     g = recorder(x, y)
     return named(_reduce(g, g.Abs(g.Sub(x, y)), reduction), name)
@@ -120,7 +154,16 @@ def label_smooth(
     epsilon: float = 0.1,
     name: str | None = None,
 ) -> Variable:
-    """(1 - epsilon) y + epsilon prior, which is uniform if not given        label: [*n, c]."""
+    """(1 - ``epsilon``) y + ``epsilon`` / c for probabilities y as labels        label: [*n, c].
+
+    ``prior_dist``, which broadcasts to the label, takes the place of 1 / c.
+
+    >>> label_smooth(x)
+    <Variable add_0 : f32[N, 4]>
+
+    Raises:
+        ShapeError: c is not known, and there is no ``prior_dist``.
+    """
     g = recorder(label, prior_dist)
     y = as_variable(g, label)
     prior: Variable
@@ -132,7 +175,7 @@ def label_smooth(
 
 
 def known_classes(x: Variable, axis: int) -> int:
-    """The number of classes.
+    """The number of classes that x has along an axis.
 
     Raises:
         ShapeError: it is not known while recording.
@@ -155,12 +198,15 @@ def margin_ranking_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Variable:
-    """max(0, margin - y (x - other)); y is 1 where x should be the larger one, else -1.
+    """max(0, ``margin`` - y (x - other)); y is 1 where x should be the larger one, else -1.
 
-    input, other, label: [*n]
+    input x, other, label y: [*n]   result: [], or [*n] if ``reduction`` is 'none'
 
     >>> margin_ranking_loss(x, 0.0, 1.0, margin=0.5)
     <Variable reducemean_0 : f32[]>
+
+    Raises:
+        ArgumentError: an unknown ``reduction``.
     """
     x, z = pair("Sub", input, other)
     g = recorder(x, z, label)
@@ -172,10 +218,15 @@ def margin_ranking_loss(
 def mse_loss(
     input: TensorLike, label: TensorLike, reduction: str = "mean", name: str | None = None
 ) -> Variable:
-    """(x - y)²        x, y: [*n].
+    """(x - y)² of ``input`` x and ``label`` y        both: [*n]   result: [], or [*n].
+
+    The result is [*n] if ``reduction`` is 'none'.
 
     >>> mse_loss(x, 0.0)
     <Variable reducemean_0 : f32[]>
+
+    Raises:
+        ArgumentError: an unknown ``reduction``.
     """
     loss = square_error_cost(input, label)
     return named(_reduce(recorder(loss), loss, reduction), name)
@@ -189,10 +240,18 @@ def nll_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Variable:
-    """-weight[y] x[y] with x = log of the probabilities; the mean is over the weights of labels.
+    """-weight[y] x[y] for log-probabilities x and a class y, the negative log-likelihood of y.
 
-    input: [n, c, *d]   label: int[n, *d]   weight: [c]; a label that is neither a class nor
-    ignore_index is an error when it runs
+    input x: [n, c, *d]   label y: int[n, *d]   weight: [c]   result: [], or for 'none' [n, *d]
+
+    A sample of the class ``ignore_index`` has a loss of 0; any other y that is no class is an error
+    when it runs. ``reduction`` 'mean' divides by the weights of the samples that are not ignored.
+
+    >>> nll_loss(x, label)
+    <Variable negativeloglikelihoodloss_0 : f32[]>
+
+    Raises:
+        ArgumentError: an unknown ``reduction``.
     """
     choice("nll_loss", "reduction", reduction, REDUCTIONS)
     g = recorder(input, label, weight)
@@ -204,10 +263,10 @@ def nll_loss(
 
 
 def checkable(g: Tape, labels: Variable, ignore_index: int) -> tuple[Variable, int]:
-    """Labels, and the one that is ignored, with negative ones beyond every class.
+    """Labels whose errors are found when it runs, and what ``ignore_index`` is among them.
 
-    onnxruntime counts negative labels from the last class; those beyond it are an error when it
-    runs. Mod moves -1 there and leaves the others as they are.
+    onnxruntime counts negative labels from the last class, and refuses those beyond it. Mod moves
+    the negative ones far beyond every class and leaves the others as they are.
     """
     end = int(np.iinfo(labels.dtype).max)
     return g.Mod(labels, g.const(end, labels.dtype)), ignore_index % end
@@ -221,9 +280,17 @@ def smooth_l1_loss(
     is_huber: bool = True,
     name: str | None = None,
 ) -> Variable:
-    """d² / 2 where |d| < delta, else delta |d| - delta² / 2, with d = x - y        x, y: [*n].
+    """d² / 2 where |d| < delta, else delta |d| - delta² / 2, with d = ``input`` - ``label``.
 
-    Without is_huber all is divided by delta.
+    input, label: [*n]   result: [], or [*n] if ``reduction`` is 'none'. Without ``is_huber`` all of
+    it is divided by ``delta``.
+
+    >>> smooth_l1_loss(x, 0.0)
+    <Variable reducemean_0 : f32[]>
+
+    Raises:
+        ArgumentError: ``delta`` is not positive, or an unknown ``reduction``.
+        ArgumentTypeError: ``delta`` is not a number.
     """
     if not number("smooth_l1_loss: delta", delta) > 0:
         raise ArgumentError(f"smooth_l1_loss: delta must be positive, not {delta}", where=here())
@@ -240,7 +307,11 @@ def smooth_l1_loss(
 
 
 def square_error_cost(input: TensorLike, label: TensorLike) -> Variable:
-    """(x - y)², elementwise        x, y: [*n]."""
+    """(x - y)² of each element of ``input`` x and ``label`` y        both: [*n]   result: [*n].
+
+    >>> square_error_cost(x, 0.0)
+    <Variable mul_0 : f32[N, 4]>
+    """
     x, y = pair("Sub", input, label)
     g = recorder(x, y)
     off = g.Sub(x, y)

@@ -18,7 +18,10 @@ from graphopt.tensor.operands import Axes, TensorLike
 
 
 class Dropout(Layer):
-    """Zero each element with probability p in training        x: [*n].
+    """Zero each element with probability ``p`` while training        x: [*n].
+
+    ``axis`` and ``mode`` are those of ``nn.functional.dropout``. After ``eval()`` x passes as it
+    is (with mode 'downscale_in_infer' times 1 - ``p``).
 
     >>> drop = Dropout(0.1)
     >>> drop.eval()
@@ -37,21 +40,27 @@ class Dropout(Layer):
         self.p, self.axis, self.mode, self.name = p, axis, mode, name
 
     def forward(self, x: TensorLike) -> Variable:
-        """x with elements dropped."""
+        """Record the dropout of x."""
         return functional.dropout(x, self.p, self.axis, self.training, self.mode, self.name)
 
     def extra_repr(self) -> str:
-        """p, axis, mode."""
+        """Probability, axis, mode."""
         return f"p={self.p}, axis={self.axis}, mode={self.mode}"
 
 
 class Embedding(Layer):
-    """Rows of a table        x: int[*n]   weight: [num_embeddings, embedding_dim].
+    """Rows of a table that is trained        x: int[*n]   weight: [num_embeddings, embedding_dim].
 
-    The row padding_idx is zero, and stays it.
+    The result is [*n, ``embedding_dim``], in the rows that x names. The row ``padding_idx``, which
+    may count from the end, is zero and stays so. ``weight_attr`` says how the table is made:
+    XavierUniform by default. ``sparse`` is accepted as in Paddle and changes nothing.
 
     >>> Embedding(10, 3)(label)
     <Variable gather_0 : f32[N, 3]>
+
+    Raises:
+        ArgumentError: ``padding_idx`` is not a row, or ``weight_attr`` is False.
+        ArgumentTypeError: ``padding_idx`` is not an int.
     """
 
     PREFIX = "embedding"
@@ -75,7 +84,7 @@ class Embedding(Layer):
             zero_row(self.weight, row)
 
     def forward(self, x: TensorLike) -> Variable:
-        """The rows of x."""
+        """Record the look-up of the rows that x names."""
         return functional.embedding(x, self.weight, self.padding_idx, self.sparse)
 
     def extra_repr(self) -> str:
@@ -93,31 +102,41 @@ def zero_row(weight: Parameter, row: int) -> None:
 
 
 class Flatten(FunctionLayer):
-    """The dims from start_axis to stop_axis made one        x: [*n]."""
+    """Make the dims from ``start_axis`` to ``stop_axis`` one        x: [*n].
+
+    >>> Flatten()(image)
+    <Variable reshape_0 : f32[N, 192]>
+    """
 
     def __init__(self, start_axis: int = 1, stop_axis: int = -1) -> None:
-        super().__init__(flatten, start_axis=start_axis, stop_axis=stop_axis)
+        super().__init__(flatten, locals())
 
 
 class Identity(Layer):
-    """x as it is; the arguments are ignored        x: [*n]."""
+    """x as it is; ``args`` and ``kwargs`` are accepted as in Paddle and change nothing."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__()
 
     def forward(self, x: Variable) -> Variable:
-        """x."""
+        """Give x back."""
         return x
 
 
 class Linear(Layer):
-    """X weight + bias        x: [*n, in_features]   weight: [in, out]   bias: [out].
+    """x weight + bias        x: [*n, i]   weight: [i, o]   bias: [o]   result: [*n, o].
+
+    i is ``in_features``, o ``out_features``. ``weight_attr`` and ``bias_attr`` say how weight and
+    bias are made: XavierUniform and zeros by default, and no bias where its attr is False.
 
     >>> linear = Linear(4, 2)
     >>> linear.parameters()
     [<Parameter linear_0.w_0 : f32[4, 2]>, <Parameter linear_0.b_0 : f32[2]>]
     >>> linear(x)
     <Variable add_0 : f32[N, 2]>
+
+    Raises:
+        ArgumentError: ``weight_attr`` is False.
     """
 
     PREFIX = "linear"
@@ -137,7 +156,7 @@ class Linear(Layer):
         self.bias = self.create_parameter([out_features], bias_attr, is_bias=True)
 
     def forward(self, x: TensorLike) -> Variable:
-        """X weight + bias."""
+        """Record x weight + bias."""
         return functional.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
@@ -158,26 +177,26 @@ class _Pad(FunctionLayer):
         name: str | None = None,
     ) -> None:
         sides = [padding] * (2 * self.N) if isinstance(padding, int) else list(padding)
-        super().__init__(
-            functional.pad,
-            name,
-            pad=sides,
-            mode=mode,
-            value=value,
-            data_format=data_format or self.FORMAT,
-        )
+        data_format = data_format or self.FORMAT
+        options = {"pad": sides, "mode": mode, "value": value, "data_format": data_format}
+        super().__init__(functional.pad, {**options, "name": name})
 
 
 class Pad1D(_Pad):
-    """Elements around a line; padding: both sides, or [left, right]        x: [n, c, l]."""
+    """Put elements around sequences        x: [n, c, l].
+
+    ``padding`` is one int for both sides, or [left, right]. ``mode``, ``value`` and ``data_format``
+    ('NCL' by default) are those of ``nn.functional.pad``.
+    """
 
     N, FORMAT = 1, "NCL"
 
 
 class Pad2D(_Pad):
-    """Elements around an image; see nn.functional.pad for the modes        x: [n, c, h, w].
+    """Put elements around images        x: [n, c, h, w].
 
-    padding: all sides, or [left, right, top, bottom]
+    ``padding`` is one int for all sides, or [left, right, top, bottom]. ``mode``, ``value`` and
+    ``data_format`` ('NCHW' by default) are those of ``nn.functional.pad``.
 
     >>> Pad2D([1, 1, 2, 2])(image)
     <Variable pad_0 : f32[N, 3, 12, 10]>
@@ -187,35 +206,29 @@ class Pad2D(_Pad):
 
 
 class Pad3D(_Pad):
-    """Elements around a cube; padding: all sides, or from the last dim on        x: [n, c, *d]."""
+    """Put elements around volumes        x: [n, c, d, h, w].
+
+    ``padding`` is one int for all sides, or [left, right, top, bottom, front, back]. ``mode``,
+    ``value`` and ``data_format`` ('NCDHW' by default) are those of ``nn.functional.pad``.
+    """
 
     N, FORMAT = 3, "NCDHW"
 
 
 class Upsample(FunctionLayer):
-    """An image in another size; see nn.functional.interpolate        x: [n, c, h, w].
+    """Images in another size        x: [n, c, h, w]   result: [n, c, h', w'].
+
+    ``size``, ``scale_factor``, ``mode``, ``align_corners``, ``align_mode`` and ``data_format`` are
+    those of ``nn.functional.interpolate``.
 
     >>> Upsample(scale_factor=2)(image)
     <Variable gather_1 : f32[N, 3, 16, 16]>
     """
 
     def __init__(
-        self,
-        size: int | Sequence[int] | None = None,
-        scale_factor: float | Sequence[float] | None = None,
-        mode: str = "nearest",
-        align_corners: bool = False,
-        align_mode: int = 0,
-        data_format: str = "NCHW",
+        self, size: int | Sequence[int] | None = None,
+        scale_factor: float | Sequence[float] | None = None, mode: str = "nearest",
+        align_corners: bool = False, align_mode: int = 0, data_format: str = "NCHW",
         name: str | None = None,
-    ) -> None:
-        super().__init__(
-            functional.interpolate,
-            name,
-            size=size,
-            scale_factor=scale_factor,
-            mode=mode,
-            align_corners=align_corners,
-            align_mode=align_mode,
-            data_format=data_format,
-        )
+    ) -> None:  # fmt: skip
+        super().__init__(functional.interpolate, locals())

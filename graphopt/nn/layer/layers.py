@@ -309,17 +309,21 @@ def required(parameter: Parameter | None, argument: str) -> Parameter:
 
 
 class FunctionLayer(Layer):
-    """A layer without parameters: one function of nn.functional, with fixed options."""
+    """A layer without parameters: one function, with fixed options.
 
-    def __init__(
-        self, function: Callable[..., Any], name: str | None = None, **options: object
-    ) -> None:
+    A subclass gives its constructor's ``locals()``: all but ``name`` are options of the function,
+    of the same names.
+    """
+
+    def __init__(self, function: Callable[..., Any], given: Mapping[str, Any]) -> None:
         super().__init__()
-        self.function, self.name, self.options = function, name, options
+        self.function, self.name = function, given.get("name")
+        self.options = {k: v for k, v in given.items() if k not in ("self", "__class__", "name")}
 
     def forward(self, *inputs: TensorLike) -> Any:  # noqa: ANN401 - the function's own
-        """The function of the inputs."""
-        return self.function(*inputs, **self.options, name=self.name)
+        """Record the function of the ``inputs``."""
+        name = {} if self.name is None else {"name": self.name}
+        return self.function(*inputs, **self.options, **name)
 
     def extra_repr(self) -> str:
         """The options."""

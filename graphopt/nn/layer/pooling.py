@@ -1,4 +1,4 @@
-"""Pools as layers; see nn.functional for the arguments."""
+"""Pools as layers: a function of nn.functional, with fixed arguments."""
 
 from __future__ import annotations
 
@@ -8,142 +8,111 @@ from graphopt.nn.layer.layers import FunctionLayer
 
 
 class AdaptiveAvgPool1D(FunctionLayer):
-    """Means over nearly equal spans        x: [n, c, l]   result: [n, c, output_size]."""
+    """Means over ``output_size`` nearly equal cells of each sequence.
+
+    x: [n, c, l]   result: [n, c, output_size]. See ``nn.functional.adaptive_avg_pool1d``.
+    """
 
     def __init__(self, output_size: int, name: str | None = None) -> None:
-        super().__init__(functional.adaptive_avg_pool1d, name, output_size=output_size)
+        super().__init__(functional.adaptive_avg_pool1d, locals())
 
 
 class AdaptiveAvgPool2D(FunctionLayer):
-    """Means over nearly equal cells        x: [n, c, h, w]   result: [n, c, *output_size]."""
+    """Means over nearly equal cells of each image        x: [n, c, h, w]   result: [n, c, h', w'].
+
+    ``output_size`` and ``data_format`` are those of ``nn.functional.adaptive_avg_pool2d``.
+
+    >>> AdaptiveAvgPool2D(2)(image)
+    <Variable matmul_1 : f32[N, 3, 2, 2]>
+    """
 
     def __init__(
         self, output_size: IntOrInts, data_format: str = "NCHW", name: str | None = None
     ) -> None:
-        super().__init__(
-            functional.adaptive_avg_pool2d, name, output_size=output_size, data_format=data_format
-        )
+        super().__init__(functional.adaptive_avg_pool2d, locals())
 
 
 class AdaptiveMaxPool1D(FunctionLayer):
-    """Maxima over nearly equal spans        x: [n, c, l]   result: [n, c, output_size]."""
+    """Maxima over ``output_size`` nearly equal cells of each sequence.
+
+    x: [n, c, l]   result: [n, c, output_size]. ``return_mask`` adds where the maxima are; see
+    ``nn.functional.adaptive_max_pool1d``.
+    """
 
     def __init__(
         self, output_size: int, return_mask: bool = False, name: str | None = None
     ) -> None:
-        super().__init__(
-            functional.adaptive_max_pool1d, name, output_size=output_size, return_mask=return_mask
-        )
+        super().__init__(functional.adaptive_max_pool1d, locals())
 
 
 class AdaptiveMaxPool2D(FunctionLayer):
-    """Maxima over nearly equal cells        x: [n, c, h, w]   result: [n, c, *output_size]."""
+    """Maxima over nearly equal cells of each image        x: [n, c, h, w]   result: [n, c, h', w'].
+
+    ``output_size`` and ``return_mask`` are those of ``nn.functional.adaptive_max_pool2d``.
+    """
 
     def __init__(
         self, output_size: IntOrInts, return_mask: bool = False, name: str | None = None
     ) -> None:
-        super().__init__(
-            functional.adaptive_max_pool2d, name, output_size=output_size, return_mask=return_mask
-        )
+        super().__init__(functional.adaptive_max_pool2d, locals())
 
 
 class AvgPool1D(FunctionLayer):
-    """Means over windows        x: [n, c, l]."""
+    """Means over windows of sequences        x: [n, c, l]   result: [n, c, l'].
+
+    ``kernel_size``, ``stride``, ``padding``, ``exclusive`` and ``ceil_mode`` are those of
+    ``nn.functional.avg_pool1d``.
+    """
 
     def __init__(
-        self,
-        kernel_size: IntOrInts,
-        stride: IntOrInts | None = None,
-        padding: Padding = 0,
-        exclusive: bool = True,
-        ceil_mode: bool = False,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(
-            functional.avg_pool1d,
-            name,
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            exclusive=exclusive,
-            ceil_mode=ceil_mode,
-        )
+        self, kernel_size: IntOrInts, stride: IntOrInts | None = None, padding: Padding = 0,
+        exclusive: bool = True, ceil_mode: bool = False, name: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(functional.avg_pool1d, locals())
 
 
 class AvgPool2D(FunctionLayer):
-    """Means over windows        x: [n, c, h, w]."""
+    """Means over windows of images        x: [n, c, h, w]   result: [n, c, h', w'].
+
+    ``kernel_size``, ``stride``, ``padding``, ``ceil_mode``, ``exclusive``, ``divisor_override`` and
+    ``data_format`` are those of ``nn.functional.avg_pool2d``.
+    """
 
     def __init__(
-        self,
-        kernel_size: IntOrInts,
-        stride: IntOrInts | None = None,
-        padding: Padding = 0,
-        ceil_mode: bool = False,
-        exclusive: bool = True,
-        divisor_override: float | None = None,
-        data_format: str = "NCHW",
-        name: str | None = None,
-    ) -> None:
-        super().__init__(
-            functional.avg_pool2d,
-            name,
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            ceil_mode=ceil_mode,
-            exclusive=exclusive,
-            divisor_override=divisor_override,
-            data_format=data_format,
-        )
+        self, kernel_size: IntOrInts, stride: IntOrInts | None = None, padding: Padding = 0,
+        ceil_mode: bool = False, exclusive: bool = True, divisor_override: float | None = None,
+        data_format: str = "NCHW", name: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(functional.avg_pool2d, locals())
 
 
 class MaxPool1D(FunctionLayer):
-    """Maxima over windows        x: [n, c, l]."""
+    """Maxima over windows of sequences        x: [n, c, l]   result: [n, c, l'].
+
+    ``kernel_size``, ``stride``, ``padding``, ``return_mask`` and ``ceil_mode`` are those of
+    ``nn.functional.max_pool1d``.
+    """
 
     def __init__(
-        self,
-        kernel_size: IntOrInts,
-        stride: IntOrInts | None = None,
-        padding: Padding = 0,
-        return_mask: bool = False,
-        ceil_mode: bool = False,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(
-            functional.max_pool1d,
-            name,
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            return_mask=return_mask,
-            ceil_mode=ceil_mode,
-        )
+        self, kernel_size: IntOrInts, stride: IntOrInts | None = None, padding: Padding = 0,
+        return_mask: bool = False, ceil_mode: bool = False, name: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(functional.max_pool1d, locals())
 
 
 class MaxPool2D(FunctionLayer):
-    """Maxima over windows        x: [n, c, h, w].
+    """Maxima over windows of images        x: [n, c, h, w]   result: [n, c, h', w'].
+
+    ``kernel_size``, ``stride``, ``padding``, ``return_mask``, ``ceil_mode`` and ``data_format`` are
+    those of ``nn.functional.max_pool2d``.
 
     >>> MaxPool2D(2)(image)
     <Variable maxpool_0 : f32[N, 3, 4, 4]>
     """
 
     def __init__(
-        self,
-        kernel_size: IntOrInts,
-        stride: IntOrInts | None = None,
-        padding: Padding = 0,
-        return_mask: bool = False,
-        ceil_mode: bool = False,
-        data_format: str = "NCHW",
+        self, kernel_size: IntOrInts, stride: IntOrInts | None = None, padding: Padding = 0,
+        return_mask: bool = False, ceil_mode: bool = False, data_format: str = "NCHW",
         name: str | None = None,
-    ) -> None:
-        super().__init__(
-            functional.max_pool2d,
-            name,
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            return_mask=return_mask,
-            ceil_mode=ceil_mode,
-            data_format=data_format,
-        )
+    ) -> None:  # fmt: skip
+        super().__init__(functional.max_pool2d, locals())
