@@ -1,4 +1,4 @@
-"""Convolutions as layers. Paddings are those of nn.functional.conv2d."""
+"""Convolutions as layers. The classes differ in their numbers of spatial dims alone."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def conv_initializer(in_channels: int, kernel: list[int]) -> Initializer:
 
 
 class _Conv(Layer):
+    """A convolution with ``N`` spatial dims, done by ``FUNCTION``."""
+
     N = 0
-    TRANSPOSED = False
+    FUNCTION: Callable[..., Variable]
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: IntOrInts,
-        stride: IntOrInts,
-        padding: Padding,
-        dilation: IntOrInts,
-        groups: int,
-        weight_attr: LayerAttr,
-        bias_attr: LayerAttr,
-        data_format: str,
-    ) -> None:
+        self, in_channels: int, out_channels: int, kernel_size: IntOrInts, stride: IntOrInts,
+        padding: Padding, dilation: IntOrInts, groups: int, padding_mode: str,
+        weight_attr: LayerAttr, bias_attr: LayerAttr, data_format: str,
+    ) -> None:  # fmt: skip
+        if padding_mode != "zeros":
+            raise ArgumentError(
+                f"padding_mode {padding_mode!r} is not provided",
+                where=here(),
+                fix="pad with nn.functional.pad first",
+            )
         super().__init__()
         name = type(self).__name__
         self.kernel = spatial(name, "kernel_size", kernel_size, self.N)
@@ -45,14 +45,32 @@ class _Conv(Layer):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.data_format = data_format
-        shape = [out_channels, in_channels // groups, *self.kernel]
-        initializer: Initializer | None = conv_initializer(in_channels, self.kernel)
-        if self.TRANSPOSED:
-            shape = [in_channels, out_channels // groups, *self.kernel]
-            initializer = None
+        shape, initializer = self._weight()
         made = self.create_parameter(shape, weight_attr, default_initializer=initializer)
         self.weight = required(made, f"{name}: weight_attr")
         self.bias = self.create_parameter([out_channels], bias_attr, is_bias=True)
+
+    def _weight(self) -> tuple[list[int], Initializer | None]:
+        """The weight's shape, and how it starts."""
+        shape = [self.out_channels, self.in_channels // self.groups, *self.kernel]
+        return shape, conv_initializer(self.in_channels, self.kernel)
+
+    def forward(self, x: TensorLike) -> Variable:
+        """Record the convolution of x."""
+        return self._recorded(x)
+
+    def _recorded(self, x: TensorLike, **options: IntOrInts | None) -> Variable:
+        return type(self).FUNCTION(
+            x,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            data_format=self.data_format,
+            **options,
+        )
 
     def extra_repr(self) -> str:
         """Channels, kernel, and what is not as usual."""
@@ -63,7 +81,12 @@ class _Conv(Layer):
 
 
 def check_groups(function: str, in_channels: int, out_channels: int, groups: int) -> None:
-    """Raise ArgumentError unless groups divides both numbers of channels."""
+    """Refuse groups that do not divide both numbers of channels.
+
+    Raises:
+        ArgumentError: they do not.
+        ArgumentTypeError: one of the numbers is not an int.
+    """
     for value in (in_channels, out_channels, groups):
         integer(f"{function}: a number of channels or groups", value)
     if groups < 1 or in_channels % groups or out_channels % groups:
@@ -75,185 +98,137 @@ def check_groups(function: str, in_channels: int, out_channels: int, groups: int
 
 
 class Conv1D(_Conv):
-    """Cross-correlation with a weight, plus bias.
+    """Cross-correlation of sequences with a weight, plus bias.
 
     x: [n, c, l]   weight: [o, c / groups, k]   bias: [o]
+
+    The arguments are those of ``Conv2D``: ``in_channels`` c, ``out_channels`` o, ``kernel_size``,
+    ``stride``, ``padding``, ``dilation``, ``groups``, ``padding_mode``, ``weight_attr``,
+    ``bias_attr``, ``data_format`` ('NCL', or 'NLC' for x: [n, l, c]).
     """
 
-    PREFIX = "conv1d"
-    N = 1
+    PREFIX, N = "conv1d", 1
+    FUNCTION = staticmethod(functional.conv1d)
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: IntOrInts,
-        stride: IntOrInts = 1,
-        padding: Padding = 0,
-        dilation: IntOrInts = 1,
-        groups: int = 1,
-        padding_mode: str = "zeros",
-        weight_attr: LayerAttr = None,
-        bias_attr: LayerAttr = None,
-        data_format: str = "NCL",
-    ) -> None:
-        zeros_only(padding_mode)
+        self, in_channels: int, out_channels: int, kernel_size: IntOrInts, stride: IntOrInts = 1,
+        padding: Padding = 0, dilation: IntOrInts = 1, groups: int = 1, padding_mode: str = "zeros",
+        weight_attr: LayerAttr = None, bias_attr: LayerAttr = None, data_format: str = "NCL",
+    ) -> None:  # fmt: skip
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode,
             weight_attr, bias_attr, data_format,
-        )  # fmt: skip
-
-    def forward(self, x: TensorLike) -> Variable:
-        """The convolution of x."""
-        return functional.conv1d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
-            self.data_format,
         )  # fmt: skip
 
 
 class Conv2D(_Conv):
-    """Cross-correlation with a weight, plus bias.
+    """Cross-correlation of images with a weight, plus bias.
 
     x: [n, c, h, w]   weight: [o, c / groups, kh, kw]   bias: [o]
+
+    Args:
+        in_channels: c.
+        out_channels: o.
+        kernel_size: kh and kw; one int for all spatial dims or one a dim.
+        stride: as in ``nn.functional.conv2d``.
+        padding: as in ``nn.functional.conv2d``.
+        dilation: as in ``nn.functional.conv2d``.
+        groups: as in ``nn.functional.conv2d``; divides both numbers of channels.
+        padding_mode: 'zeros'; what Paddle has besides is not provided.
+        weight_attr: how the weight is made; from N(0, 2 / (c kh kw)) by default.
+        bias_attr: how the bias is made; zeros by default, and False for none.
+        data_format: 'NCHW', or 'NHWC' for x: [n, h, w, c] and a result alike.
 
     >>> conv = Conv2D(3, 16, 3, padding=1)
     >>> conv(image), conv.weight
     (<Variable conv_0 : f32[N, 16, 8, 8]>, <Parameter conv2d_0.w_0 : f32[16, 3, 3, 3]>)
+
+    Raises:
+        ArgumentError: another ``padding_mode``, ``groups`` that do not divide the channels,
+            ``kernel_size`` has none of its forms, or ``weight_attr`` is False.
+        ArgumentTypeError: a number of channels or groups is not an int.
     """
 
-    PREFIX = "conv2d"
-    N = 2
+    PREFIX, N = "conv2d", 2
+    FUNCTION = staticmethod(functional.conv2d)
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: IntOrInts,
-        stride: IntOrInts = 1,
-        padding: Padding = 0,
-        dilation: IntOrInts = 1,
-        groups: int = 1,
-        padding_mode: str = "zeros",
-        weight_attr: LayerAttr = None,
-        bias_attr: LayerAttr = None,
-        data_format: str = "NCHW",
-    ) -> None:
-        zeros_only(padding_mode)
+        self, in_channels: int, out_channels: int, kernel_size: IntOrInts, stride: IntOrInts = 1,
+        padding: Padding = 0, dilation: IntOrInts = 1, groups: int = 1, padding_mode: str = "zeros",
+        weight_attr: LayerAttr = None, bias_attr: LayerAttr = None, data_format: str = "NCHW",
+    ) -> None:  # fmt: skip
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode,
             weight_attr, bias_attr, data_format,
-        )  # fmt: skip
-
-    def forward(self, x: TensorLike) -> Variable:
-        """The convolution of x."""
-        return functional.conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
-            self.data_format,
         )  # fmt: skip
 
 
 class Conv3D(_Conv):
-    """Cross-correlation with a weight, plus bias.
+    """Cross-correlation of volumes with a weight, plus bias.
 
     x: [n, c, d, h, w]   weight: [o, c / groups, kd, kh, kw]   bias: [o]
+
+    The arguments are those of ``Conv2D``: ``in_channels`` c, ``out_channels`` o, ``kernel_size``,
+    ``stride``, ``padding``, ``dilation``, ``groups``, ``padding_mode``, ``weight_attr``,
+    ``bias_attr``, ``data_format`` ('NCDHW', or 'NDHWC' for x: [n, d, h, w, c]).
     """
 
-    PREFIX = "conv3d"
-    N = 3
+    PREFIX, N = "conv3d", 3
+    FUNCTION = staticmethod(functional.conv3d)
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: IntOrInts,
-        stride: IntOrInts = 1,
-        padding: Padding = 0,
-        dilation: IntOrInts = 1,
-        groups: int = 1,
-        padding_mode: str = "zeros",
-        weight_attr: LayerAttr = None,
-        bias_attr: LayerAttr = None,
-        data_format: str = "NCDHW",
-    ) -> None:
-        zeros_only(padding_mode)
+        self, in_channels: int, out_channels: int, kernel_size: IntOrInts, stride: IntOrInts = 1,
+        padding: Padding = 0, dilation: IntOrInts = 1, groups: int = 1, padding_mode: str = "zeros",
+        weight_attr: LayerAttr = None, bias_attr: LayerAttr = None, data_format: str = "NCDHW",
+    ) -> None:  # fmt: skip
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode,
             weight_attr, bias_attr, data_format,
-        )  # fmt: skip
-
-    def forward(self, x: TensorLike) -> Variable:
-        """The convolution of x."""
-        return functional.conv3d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
-            self.data_format,
         )  # fmt: skip
 
 
 class _ConvTranspose(_Conv):
-    TRANSPOSED = True
-    FUNCTION: Callable[..., Variable]
-    FORMAT = ""
-
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: IntOrInts,
-        stride: IntOrInts = 1,
-        padding: Padding = 0,
-        output_padding: IntOrInts = 0,
-        dilation: IntOrInts = 1,
-        groups: int = 1,
-        weight_attr: LayerAttr = None,
-        bias_attr: LayerAttr = None,
-        data_format: str | None = None,
-    ) -> None:
-        self.output_padding = output_padding
+        self, in_channels: int, out_channels: int, kernel_size: IntOrInts, stride: IntOrInts,
+        padding: Padding, output_padding: IntOrInts, dilation: IntOrInts, groups: int,
+        weight_attr: LayerAttr, bias_attr: LayerAttr, data_format: str,
+    ) -> None:  # fmt: skip
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
-            weight_attr, bias_attr, data_format or self.FORMAT,
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, "zeros",
+            weight_attr, bias_attr, data_format,
         )  # fmt: skip
+        self.output_padding = output_padding
+
+    def _weight(self) -> tuple[list[int], Initializer | None]:
+        return [self.in_channels, self.out_channels // self.groups, *self.kernel], None
 
     def forward(self, x: TensorLike, output_size: IntOrInts | None = None) -> Variable:
-        """The transposed convolution of x."""
-        return type(self).FUNCTION(
-            x,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self.output_padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            output_size=output_size,
-            data_format=self.data_format,
-        )
+        """Record the transposed convolution of x.
+
+        ``output_size`` is the spatial size of the result, in place of ``output_padding``.
+        """
+        return self._recorded(x, output_padding=self.output_padding, output_size=output_size)
 
 
 class Conv1DTranspose(_ConvTranspose):
-    """The transpose of Conv1D, plus bias.
+    """Transposed convolution: what the gradient of ``Conv1D`` for its x does; plus bias.
 
     x: [n, c, l]   weight: [c, o / groups, k]   bias: [o]
+
+    The arguments are those of ``Conv2DTranspose``: ``in_channels`` c, ``out_channels`` o,
+    ``kernel_size``, ``stride``, ``padding``, ``output_padding``, ``groups``, ``dilation``,
+    ``weight_attr``, ``bias_attr``, ``data_format`` ('NCL', or 'NLC' for x: [n, l, c]).
     """
 
-    PREFIX = "conv1d_transpose"
-    N, FORMAT = 1, "NCL"
+    PREFIX, N = "conv1d_transpose", 1
     FUNCTION = staticmethod(functional.conv1d_transpose)
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: IntOrInts,
-        stride: IntOrInts = 1,
-        padding: Padding = 0,
-        output_padding: IntOrInts = 0,
-        groups: int = 1,
-        dilation: IntOrInts = 1,
-        weight_attr: LayerAttr = None,
-        bias_attr: LayerAttr = None,
+        self, in_channels: int, out_channels: int, kernel_size: IntOrInts, stride: IntOrInts = 1,
+        padding: Padding = 0, output_padding: IntOrInts = 0, groups: int = 1,
+        dilation: IntOrInts = 1, weight_attr: LayerAttr = None, bias_attr: LayerAttr = None,
         data_format: str = "NCL",
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation,
             groups, weight_attr, bias_attr, data_format,
@@ -261,35 +236,69 @@ class Conv1DTranspose(_ConvTranspose):
 
 
 class Conv2DTranspose(_ConvTranspose):
-    """The transpose of Conv2D, plus bias.
+    """Transposed convolution: what the gradient of ``Conv2D`` for its x does; plus bias.
 
     x: [n, c, h, w]   weight: [c, o / groups, kh, kw]   bias: [o]
 
+    Called with (x, output_size), which may leave out the size.
+
+    Args:
+        in_channels: c.
+        out_channels: o.
+        kernel_size: kh and kw; one int for all spatial dims or one a dim.
+        stride: as in ``nn.functional.conv2d_transpose``.
+        padding: as in ``nn.functional.conv2d_transpose``.
+        output_padding: as in ``nn.functional.conv2d_transpose``.
+        dilation: as in ``nn.functional.conv2d_transpose``.
+        groups: as in ``nn.functional.conv2d_transpose``; divides both numbers of channels.
+        weight_attr: how the weight is made; XavierUniform by default.
+        bias_attr: how the bias is made; zeros by default, and False for none.
+        data_format: 'NCHW', or 'NHWC' for x: [n, h, w, c] and a result alike.
+
     >>> Conv2DTranspose(3, 16, 2, stride=2)(image)
     <Variable convtranspose_0 : f32[N, 16, 16, 16]>
+
+    Raises:
+        ArgumentError: ``groups`` do not divide the channels, ``kernel_size`` has none of its forms,
+            or ``weight_attr`` is False.
+        ArgumentTypeError: a number of channels or groups is not an int.
     """
 
-    PREFIX = "conv2d_transpose"
-    N, FORMAT = 2, "NCHW"
+    PREFIX, N = "conv2d_transpose", 2
     FUNCTION = staticmethod(functional.conv2d_transpose)
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: IntOrInts, stride: IntOrInts = 1,
+        padding: Padding = 0, output_padding: IntOrInts = 0, dilation: IntOrInts = 1,
+        groups: int = 1, weight_attr: LayerAttr = None, bias_attr: LayerAttr = None,
+        data_format: str = "NCHW",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation,
+            groups, weight_attr, bias_attr, data_format,
+        )  # fmt: skip
 
 
 class Conv3DTranspose(_ConvTranspose):
-    """The transpose of Conv3D, plus bias.
+    """Transposed convolution: what the gradient of ``Conv3D`` for its x does; plus bias.
 
     x: [n, c, d, h, w]   weight: [c, o / groups, kd, kh, kw]   bias: [o]
+
+    The arguments are those of ``Conv2DTranspose``: ``in_channels`` c, ``out_channels`` o,
+    ``kernel_size``, ``stride``, ``padding``, ``output_padding``, ``groups``, ``dilation``,
+    ``weight_attr``, ``bias_attr``, ``data_format`` ('NCDHW', or 'NDHWC' for x: [n, d, h, w, c]).
     """
 
-    PREFIX = "conv3d_transpose"
-    N, FORMAT = 3, "NCDHW"
+    PREFIX, N = "conv3d_transpose", 3
     FUNCTION = staticmethod(functional.conv3d_transpose)
 
-
-def zeros_only(padding_mode: str) -> None:
-    """Raise ArgumentError for another padding mode than 'zeros'."""
-    if padding_mode != "zeros":
-        raise ArgumentError(
-            f"padding_mode {padding_mode!r} is not provided",
-            where=here(),
-            fix="pad with nn.functional.pad first",
-        )
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: IntOrInts, stride: IntOrInts = 1,
+        padding: Padding = 0, output_padding: IntOrInts = 0, dilation: IntOrInts = 1,
+        groups: int = 1, weight_attr: LayerAttr = None, bias_attr: LayerAttr = None,
+        data_format: str = "NCDHW",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation,
+            groups, weight_attr, bias_attr, data_format,
+        )  # fmt: skip
