@@ -253,38 +253,22 @@ class _CrossEntropy:
 
 @overload
 def softmax_with_cross_entropy(
-    logits: TensorLike,
-    label: TensorLike,
-    soft_label: bool = False,
-    ignore_index: int = -100,
-    numeric_stable_mode: bool = True,
-    return_softmax: Literal[False] = False,
-    axis: int = -1,
-) -> Variable: ...
+    logits: TensorLike, label: TensorLike, soft_label: bool = False, ignore_index: int = -100,
+    numeric_stable_mode: bool = True, return_softmax: Literal[False] = False, axis: int = -1,
+) -> Variable: ...  # fmt: skip
 
 
 @overload
 def softmax_with_cross_entropy(
-    logits: TensorLike,
-    label: TensorLike,
-    soft_label: bool = False,
-    ignore_index: int = -100,
-    numeric_stable_mode: bool = True,
-    *,
-    return_softmax: Literal[True],
-    axis: int = -1,
-) -> tuple[Variable, Variable]: ...
+    logits: TensorLike, label: TensorLike, soft_label: bool = False, ignore_index: int = -100,
+    numeric_stable_mode: bool = True, *, return_softmax: Literal[True], axis: int = -1,
+) -> tuple[Variable, Variable]: ...  # fmt: skip
 
 
 def softmax_with_cross_entropy(
-    logits: TensorLike,
-    label: TensorLike,
-    soft_label: bool = False,
-    ignore_index: int = -100,
-    numeric_stable_mode: bool = True,
-    return_softmax: bool = False,
-    axis: int = -1,
-) -> Variable | tuple[Variable, Variable]:
+    logits: TensorLike, label: TensorLike, soft_label: bool = False, ignore_index: int = -100,
+    numeric_stable_mode: bool = True, return_softmax: bool = False, axis: int = -1,
+) -> Variable | tuple[Variable, Variable]:  # fmt: skip
     """The cross entropy of each sample        logits: [*n, c], c on ``axis``   result: [*n, 1].
 
     label: int[*n, 1] or int[*n], or with ``soft_label`` the probabilities [*n, c] of all classes.

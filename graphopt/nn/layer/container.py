@@ -12,6 +12,8 @@ from graphopt.nn.layer.layers import Layer
 class LayerList(Layer):
     """Layers in a list; it is not called itself.
 
+    ``sublayers`` are the first ones. They are read, replaced and counted like a list's items.
+
     >>> from graphopt.nn import Linear
     >>> layers = LayerList([Linear(4, 3), Linear(3, 2)])
     >>> len(layers), [p.name for p in layers.parameters()][::2]
@@ -23,21 +25,21 @@ class LayerList(Layer):
         self.items = list(sublayers or ())
 
     def append(self, sublayer: Layer) -> LayerList:
-        """Add a layer at the end."""
+        """Add ``sublayer`` at the end; gives the list back."""
         self.items.append(sublayer)
         return self
 
     def extend(self, sublayers: Iterable[Layer]) -> LayerList:
-        """Add layers at the end."""
+        """Add ``sublayers`` at the end; gives the list back."""
         self.items.extend(sublayers)
         return self
 
     def insert(self, index: int, sublayer: Layer) -> None:
-        """Put a layer before the one at ``index``."""
+        """Put ``sublayer`` before the one at ``index``."""
         self.items.insert(index, sublayer)
 
     def named_children(self) -> Iterator[tuple[str, Layer]]:
-        """The layers, by their place."""
+        """The layers, each with its index as a name."""
         return ((str(k), layer) for k, layer in enumerate(self.items))
 
     def __getitem__(self, index: int) -> Layer:
@@ -56,6 +58,8 @@ class LayerList(Layer):
 class ParameterList(Layer):
     """Parameters in a list; it is not called itself.
 
+    ``parameters`` are the first ones.
+
     >>> scales = ParameterList()
     >>> for size in (2, 3):
     ...     scales = scales.append(scales.create_parameter([size]))
@@ -68,12 +72,12 @@ class ParameterList(Layer):
         self.items = list(parameters or ())
 
     def append(self, parameter: Parameter) -> ParameterList:
-        """Add a parameter at the end."""
+        """Add ``parameter`` at the end; gives the list back."""
         self.items.append(parameter)
         return self
 
     def own_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """The parameters, by their place."""
+        """The parameters, each with its index as a name."""
         return ((str(k), parameter) for k, parameter in enumerate(self.items))
 
     def __getitem__(self, index: int) -> Parameter:
@@ -87,7 +91,9 @@ class ParameterList(Layer):
 
 
 class Sequential(Layer):
-    """Layers called one after another; pairs (name, layer) name them.
+    """Layers called one after another, each with the result of the one before.
+
+    ``layers`` are layers, named by their index, or pairs (name, layer).
 
     >>> from graphopt.nn import Dropout, Linear
     >>> net = Sequential(Linear(4, 3), Dropout(0.5), Linear(3, 2))
@@ -103,7 +109,7 @@ class Sequential(Layer):
             self.items[name] = layer
 
     def add_sublayer(self, name: str, sublayer: Layer) -> Layer:
-        """Add a layer at the end."""
+        """Add ``sublayer`` at the end, or put it in the place of the one of that ``name``."""
         self.items[name] = sublayer
         return sublayer
 
@@ -112,7 +118,7 @@ class Sequential(Layer):
         return iter(self.items.items())
 
     def forward(self, x: Any) -> Any:  # noqa: ANN401 - what the layers take and give
-        """The last layer's result."""
+        """Record the layers' calls, the first with ``x``, and give the last one's result."""
         for layer in self.items.values():
             x = layer(x)
         return x

@@ -1,4 +1,4 @@
-"""Layer: parameters made once, used by every call."""
+"""Layer, the base of all layers: parameters made once, used by every call."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ class Layer:
     Parameters and sublayers are the attributes that hold one; buffers are registered. ``train()``
     and ``eval()`` set what dropout and batch normalization record from then on.
 
+    ``name_scope`` is the prefix of ``full_name()``: the class's name by default. ``dtype`` is that
+    of the parameters that ``create_parameter`` makes.
+
     >>> layer = Layer()
     >>> scale = layer.add_parameter("scale", layer.create_parameter([2]))
     >>> layer.register_buffer("table", [[1, 2]])
@@ -50,15 +53,19 @@ class Layer:
         self._buffers: dict[str, bool] = {}  # name to whether the state has it
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the subclass's own
-        """Record ``forward``."""
+        """Record ``forward`` with these ``inputs`` and ``kwargs``, and give its result."""
         return self.forward(*inputs, **kwargs)
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the subclass's own
-        """The result for the given inputs."""
+        """Record the layer's ops for these ``inputs`` and ``kwargs``; each subclass has its own.
+
+        Raises:
+            NotImplementedError: the class has none.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def full_name(self) -> str:
-        """The prefix of the parameters' names, unique in the Program: linear_0."""
+        """The prefix of the parameters' names, unique in the Program, such as linear_0."""
         if not self._full_name:  # only layers that are asked use up a number
             self._full_name = default_main_program().unique_name(self._name_scope)
         return self._full_name
@@ -71,19 +78,35 @@ class Layer:
         is_bias: bool = False,
         default_initializer: Initializer | None = None,
     ) -> Parameter | None:
-        """A parameter named after the layer; None where ``attr`` is False."""
+        """A parameter named after the layer; None where ``attr`` is False.
+
+        The layer has it once it is set as an attribute. ``shape``, ``attr``, ``is_bias`` and
+        ``default_initializer`` are those of ``static.create_parameter``, and so are the errors;
+        ``dtype`` is the layer's unless given.
+        """
         return layer_parameter(
             self.full_name(), shape, attr, dtype or self._dtype, is_bias, default_initializer
         )
 
     def add_parameter(self, name: str, parameter: Parameter | None) -> Parameter | None:
-        """Make a parameter the layer's attribute ``name``."""
+        """Make ``parameter`` the layer's attribute ``name``; gives it back.
+
+        Raises:
+            ArgumentTypeError: the name is not a str, or the parameter is neither a Parameter nor
+                None.
+            ArgumentError: the name is empty, holds a dot, or is that of a method.
+        """
         self._check_member(name, parameter, Parameter)
         setattr(self, name, parameter)
         return parameter
 
     def add_sublayer(self, name: str, sublayer: Layer) -> Layer:
-        """Make a layer this one's attribute ``name``."""
+        """Make ``sublayer`` this layer's attribute ``name``; gives it back.
+
+        Raises:
+            ArgumentTypeError: the name is not a str, or the sublayer not a Layer.
+            ArgumentError: the name is empty, holds a dot, or is that of a method.
+        """
         self._check_member(name, sublayer, Layer)
         setattr(self, name, sublayer)
         return sublayer
@@ -93,11 +116,14 @@ class Layer:
     ) -> None:
         """Make a value that is kept between runs, but not trained, the layer's attribute ``name``.
 
-        An array becomes a new variable, first set by the startup Program. Without ``persistable``
-        the value is not part of ``state_dict``.
+        ``tensor`` is an array, for which a new variable is made that the startup Program sets, or a
+        persistable Variable, or None. Without ``persistable`` the value is not part of
+        ``state_dict``.
 
         Raises:
-            ArgumentError: a Variable that does not keep its value.
+            ArgumentTypeError: the name is not a str.
+            ArgumentError: the name is empty, holds a dot, or is that of a method; or the
+                Variable does not keep its value between runs.
         """
         self._check_member(name, None, Variable)
         if tensor is not None and not isinstance(tensor, Variable):
@@ -127,30 +153,36 @@ class Layer:
             raise ArgumentError(f"a member of a layer cannot be named {name!r}", where=here())
 
     def named_children(self) -> Iterator[tuple[str, Layer]]:
-        """The sublayers one level down."""
+        """The sublayers that are attributes of this layer, by name."""
         return ((name, v) for name, v in vars(self).items() if isinstance(v, Layer))
 
     def children(self) -> Iterator[Layer]:
-        """The sublayers one level down."""
+        """The sublayers that are attributes of this layer."""
         return (layer for _, layer in self.named_children())
 
     def named_sublayers(
         self, prefix: str = "", include_self: bool = False
     ) -> Iterator[tuple[str, Layer]]:
-        """All layers inside, each under its path."""
+        """All layers inside, each under its path; paths start with ``prefix``.
+
+        ``include_self`` puts this layer first, under ``prefix``.
+        """
         if include_self:
             yield prefix, self
         for name, layer in self.named_children():
             yield from layer.named_sublayers(_path(prefix, name), include_self=True)
 
     def sublayers(self, include_self: bool = False) -> list[Layer]:
-        """All layers inside."""
+        """All layers inside, and this one first if ``include_self``."""
         return [layer for _, layer in self.named_sublayers(include_self=include_self)]
 
     def named_parameters(
         self, prefix: str = "", include_sublayers: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
-        """All parameters under their paths, each once; running statistics are among them."""
+        """All parameters under their paths, each once; running statistics are among them.
+
+        Paths start with ``prefix``. Without ``include_sublayers`` they are the layer's own.
+        """
         seen: set[int] = set()
         for path, layer in self._layers(prefix, include_sublayers):
             for name, v in layer.own_parameters():
@@ -159,7 +191,7 @@ class Layer:
                     yield _path(path, name), v
 
     def own_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """The parameters that are not those of a sublayer."""
+        """The parameters that are not those of a sublayer, by name."""
         return ((name, v) for name, v in vars(self).items() if isinstance(v, Parameter))
 
     def _layers(self, prefix: str, include_sublayers: bool) -> Iterable[tuple[str, Layer]]:
@@ -168,13 +200,16 @@ class Layer:
         return [(prefix, self)]
 
     def parameters(self, include_sublayers: bool = True) -> list[Parameter]:
-        """All parameters, each once."""
+        """All parameters, each once; without ``include_sublayers`` the layer's own."""
         return [p for _, p in self.named_parameters(include_sublayers=include_sublayers)]
 
     def named_buffers(
         self, prefix: str = "", include_sublayers: bool = True
     ) -> Iterator[tuple[str, Variable]]:
-        """All buffers under their paths."""
+        """All buffers under their paths, which start with ``prefix``.
+
+        Without ``include_sublayers`` they are the layer's own.
+        """
         for path, layer in self._layers(prefix, include_sublayers):
             yield from ((_path(path, k), v) for k, v, _ in layer._own_buffers())
 
@@ -185,7 +220,7 @@ class Layer:
                 yield name, value, persistable
 
     def buffers(self, include_sublayers: bool = True) -> list[Variable]:
-        """All buffers."""
+        """All buffers; without ``include_sublayers`` the layer's own."""
         return [v for _, v in self.named_buffers(include_sublayers=include_sublayers)]
 
     def _state(self) -> dict[str, Variable]:
@@ -195,7 +230,9 @@ class Layer:
         return found
 
     def state_dict(self, scope: Holder | None = None) -> dict[str, np.ndarray]:
-        """The values that the scope holds for parameters and buffers, under their paths.
+        """The values of parameters and buffers, under their paths.
+
+        They are those that ``scope`` holds: the current scope unless given.
 
         Raises:
             UninitializedError: a value is missing, e.g. because the startup Program has not run.
@@ -209,8 +246,8 @@ class Layer:
     ) -> tuple[list[str], list[str]]:
         """Set values by path: all that the layer has, or on an error none.
 
-        Returns the paths that ``state_dict`` lacks, which keep their values, and those that the
-        layer lacks.
+        The values of ``state_dict`` go to ``scope``: the current scope unless given. Returns the
+        paths that the dict lacks, which keep their values, and those that the layer lacks.
 
         Raises:
             ArgumentTypeError: not a dict.
@@ -228,18 +265,18 @@ class Layer:
     set_dict = load_dict = set_state_dict
 
     def apply(self, fn: Callable[[Layer], object]) -> Layer:
-        """Call ``fn`` with every layer inside, then with this one."""
+        """Call ``fn`` with every layer inside, then with this one; gives this one back."""
         for layer in self.children():
             layer.apply(fn)
         fn(self)
         return self
 
     def train(self) -> None:
-        """Record for training from now on."""
+        """Record for training from now on, here and in all layers inside."""
         self._set_training(True)
 
     def eval(self) -> None:
-        """Record for inference from now on."""
+        """Record for inference from now on, here and in all layers inside."""
         self._set_training(False)
 
     def _set_training(self, training: bool) -> None:
@@ -247,7 +284,7 @@ class Layer:
             layer.training = training
 
     def extra_repr(self) -> str:
-        """The arguments that ``repr`` shows."""
+        """What ``repr`` shows between the parentheses."""
         return ""
 
     def __repr__(self) -> str:
@@ -272,7 +309,7 @@ def layer_parameter(
     is_bias: bool = False,
     default_initializer: Initializer | None = None,
 ) -> Parameter | None:
-    """``<layer>.w_0``, ``.w_1``, … (``.b_0`` for a bias); None where ``attr`` is False."""
+    """A parameter <layer>.w_0, .w_1, … (.b_0 for a bias); None where ``attr`` is False."""
     if attr is False:
         return None
     attr = as_param_attr(None if attr is True else attr)
@@ -299,7 +336,7 @@ def required(parameter: Parameter | None, argument: str) -> Parameter:
     """The parameter.
 
     Raises:
-        ArgumentError: it was switched off.
+        ArgumentError: it is None, as its attr is False.
     """
     if parameter is None:
         raise ArgumentError(

@@ -31,19 +31,11 @@ class _Recurrent(Layer):
     CELL: type[Cell]
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        direction: str = "forward",
-        time_major: bool = False,
-        dropout: float = 0.0,
-        weight_ih_attr: LayerAttr = None,
-        weight_hh_attr: LayerAttr = None,
-        bias_ih_attr: LayerAttr = None,
-        bias_hh_attr: LayerAttr = None,
-        name: str | None = None,
-    ) -> None:
+        self, input_size: int, hidden_size: int, num_layers: int = 1, direction: str = "forward",
+        time_major: bool = False, dropout: float = 0.0, weight_ih_attr: LayerAttr = None,
+        weight_hh_attr: LayerAttr = None, bias_ih_attr: LayerAttr = None,
+        bias_hh_attr: LayerAttr = None, name: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(name)
         kind, both = type(self).__name__, ["bidirect", "bidirectional"]
         choice(kind, "direction", direction, ["forward", *both])
@@ -63,7 +55,7 @@ class _Recurrent(Layer):
     def _cell(self, size: int, attrs: Attrs) -> Cell:
         return self.CELL(size, self.hidden_size, *attrs)
 
-    def run(
+    def _run(
         self,
         inputs: TensorLike,
         initial: Sequence[Variable] | None,
@@ -127,7 +119,7 @@ class _Recurrent(Layer):
 
 
 def _valid(g: Tape, lengths: Variable, steps: int) -> list[Variable]:
-    """For every step whether the sequences have it: [n, 1] each        lengths: int[n]."""
+    """Whether each sequence has a step, for every step: [n, 1] each        lengths: int[n]."""
     lengths = g.Unsqueeze(lengths, [1])
     return [g.Greater(lengths, g.const(k, lengths.dtype)) for k in range(steps)]
 
@@ -141,7 +133,10 @@ def _unrolled(
     *,
     backwards: bool,
 ) -> tuple[list[Variable], States]:
-    """The outputs in the order of time, and the last states; behind a sequence's end 0 and kept."""
+    """The outputs in the order of time, and the last states.
+
+    Behind a sequence's end outputs are 0, and states stay as they are.
+    """
     outputs: dict[int, Variable] = {}
     steps = range(len(shares))
     for k in reversed(steps) if backwards else steps:
@@ -154,33 +149,70 @@ def _unrolled(
     return [outputs[k] for k in steps], states
 
 
-class SimpleRNN(_Recurrent):
-    """Layers of SimpleRNNCell; called with (inputs, initial_states, sequence_length).
+class _OneState(_Recurrent):
+    """Layers of cells whose output is their only state."""
 
-    inputs: [n, t, input], or [t, n, input] if time_major   states: [layers · directions, n, hidden]
-    sequence_length: int[n]   results: outputs [n, t, directions · hidden], and the last states
+    def forward(
+        self,
+        inputs: TensorLike,
+        initial_states: Variable | None = None,
+        sequence_length: TensorLike | None = None,
+    ) -> tuple[Variable, Variable]:
+        """Record all steps of ``inputs``: the outputs, and the last states.
 
-    Parameters: weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, then l1, …; those of the second
-    direction end in _reverse. ``dropout`` is between layers.
+        ``initial_states`` are zeros by default. Where ``sequence_length`` says that a sequence is
+        shorter than t, the outputs behind its end are 0 and its state stays as it is.
+
+        Raises:
+            ArgumentError: t is not known, or ``inputs`` do not have 3 dims.
+        """
+        initial = None if initial_states is None else [initial_states]
+        outputs, [h] = self._run(inputs, initial, sequence_length)
+        return outputs, h
+
+
+class SimpleRNN(_OneState):
+    """Layers of ``SimpleRNNCell``; called with (inputs, initial_states, sequence_length).
+
+    inputs: [n, t, input]   initial_states: [layers · directions, n, hidden]   sequence_length:
+    int[n]   results: outputs [n, t, directions · hidden], and the last states, as the initial ones
+
+    The number of steps t must be known while recording. Parameters are weight_ih_l0, weight_hh_l0,
+    bias_ih_l0, bias_hh_l0, then l1, …; those of the second direction end in _reverse.
+
+    Args:
+        input_size: features of an input.
+        hidden_size: elements of a state.
+        num_layers: layers; the outputs of one are the inputs of the next.
+        direction: 'forward', or 'bidirect' (also 'bidirectional'): a second cell a layer goes from
+            the last step to the first, and its outputs stand behind those of the first cell.
+        time_major: whether inputs and outputs are [t, n, features].
+        dropout: the probability with which inputs of a layer but the first are dropped in training.
+        activation: 'tanh' or 'relu'.
+        weight_ih_attr: how the weights of inputs are made.
+        weight_hh_attr: how the weights of states are made.
+        bias_ih_attr: how the biases beside inputs are made; False for none.
+        bias_hh_attr: how the biases beside states are made; False for none.
+        name: the prefix of the layer's own name; the parameters are named after the cells.
+
+    >>> steps = image.program.global_block().create_var("steps", ["N", 5, 4])
+    >>> outputs, h = SimpleRNN(4, 3)(steps)
+    >>> outputs, h
+    (<Variable concat_1 : f32[N, 5, 3]>, <Variable concat_2 : f32[1, N, 3]>)
+
+    Raises:
+        ArgumentError: an unknown ``direction`` or ``activation``, ``hidden_size`` is not positive,
+            or a weight's attr is False.
     """
 
     CELL = SimpleRNNCell
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        direction: str = "forward",
-        time_major: bool = False,
-        dropout: float = 0.0,
-        activation: str = "tanh",
-        weight_ih_attr: LayerAttr = None,
-        weight_hh_attr: LayerAttr = None,
-        bias_ih_attr: LayerAttr = None,
-        bias_hh_attr: LayerAttr = None,
-        name: str | None = None,
-    ) -> None:
+        self, input_size: int, hidden_size: int, num_layers: int = 1, direction: str = "forward",
+        time_major: bool = False, dropout: float = 0.0, activation: str = "tanh",
+        weight_ih_attr: LayerAttr = None, weight_hh_attr: LayerAttr = None,
+        bias_ih_attr: LayerAttr = None, bias_hh_attr: LayerAttr = None, name: str | None = None,
+    ) -> None:  # fmt: skip
         self.activation = activation
         super().__init__(
             input_size, hidden_size, num_layers, direction, time_major, dropout,
@@ -190,18 +222,13 @@ class SimpleRNN(_Recurrent):
     def _cell(self, size: int, attrs: Attrs) -> Cell:
         return SimpleRNNCell(size, self.hidden_size, self.activation, *attrs)
 
-    def forward(
-        self,
-        inputs: TensorLike,
-        initial_states: Variable | None = None,
-        sequence_length: TensorLike | None = None,
-    ) -> tuple[Variable, Variable]:
-        """Outputs and last states."""
-        return _with_one_state(self, inputs, initial_states, sequence_length)
 
+class GRU(_OneState):
+    """Layers of ``GRUCell``; called with (inputs, initial_states, sequence_length).
 
-class GRU(_Recurrent):
-    """Layers of GRUCell; see SimpleRNN        inputs: [n, t, input].
+    The operands, their shapes and the arguments are those of ``SimpleRNN``: ``input_size``,
+    ``hidden_size``, ``num_layers``, ``direction``, ``time_major``, ``dropout``,
+    ``weight_ih_attr``, ``weight_hh_attr``, ``bias_ih_attr``, ``bias_hh_attr``, ``name``.
 
     >>> steps = image.program.global_block().create_var("steps", ["N", 5, 4])
     >>> outputs, h = GRU(4, 3, direction="bidirect")(steps)
@@ -211,28 +238,13 @@ class GRU(_Recurrent):
 
     CELL = GRUCell
 
-    def forward(
-        self,
-        inputs: TensorLike,
-        initial_states: Variable | None = None,
-        sequence_length: TensorLike | None = None,
-    ) -> tuple[Variable, Variable]:
-        """Outputs and last states."""
-        return _with_one_state(self, inputs, initial_states, sequence_length)
-
-
-def _with_one_state(
-    layer: _Recurrent,
-    inputs: TensorLike,
-    initial: Variable | None,
-    sequence_length: TensorLike | None,
-) -> tuple[Variable, Variable]:
-    outputs, [h] = layer.run(inputs, None if initial is None else [initial], sequence_length)
-    return outputs, h
-
 
 class LSTM(_Recurrent):
-    """Layers of LSTMCell; see SimpleRNN. States are pairs (h, c)        inputs: [n, t, input].
+    """Layers of ``LSTMCell``; called with (inputs, initial_states, sequence_length).
+
+    States are pairs (h, c). All else is as in ``SimpleRNN``, the arguments too: ``input_size``,
+    ``hidden_size``, ``num_layers``, ``direction``, ``time_major``, ``dropout``,
+    ``weight_ih_attr``, ``weight_hh_attr``, ``bias_ih_attr``, ``bias_hh_attr``, ``name``.
 
     >>> steps = image.program.global_block().create_var("steps", ["N", 5, 4])
     >>> outputs, (h, c) = LSTM(4, 3)(steps)
@@ -248,5 +260,13 @@ class LSTM(_Recurrent):
         initial_states: Sequence[Variable] | None = None,
         sequence_length: TensorLike | None = None,
     ) -> tuple[Variable, States]:
-        """Outputs and the last (h, c)."""
-        return self.run(inputs, initial_states, sequence_length)
+        """Record all steps of ``inputs``: the outputs, and the last (h, c).
+
+        ``initial_states`` (h, c) are zeros by default. Where ``sequence_length`` says that a
+        sequence is shorter than t, the outputs behind its end are 0 and its states stay as they
+        are.
+
+        Raises:
+            ArgumentError: t is not known, or ``inputs`` do not have 3 dims.
+        """
+        return self._run(inputs, initial_states, sequence_length)

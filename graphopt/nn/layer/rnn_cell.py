@@ -1,6 +1,8 @@
 """One step of a recurrent layer.
 
-Weights are [gates · hidden, input] and [gates · hidden, hidden].
+A cell adds the input's share of its gates, x W_ihᵀ + b_ih, and the hidden state's, h W_hhᵀ + b_hh:
+with G gates, ``hidden`` states and ``input`` features weight_ih is [G · hidden, input], weight_hh
+[G · hidden, hidden], and the biases are [G · hidden]. All start from U(-1 / √hidden, 1 / √hidden).
 """
 
 from __future__ import annotations
@@ -22,21 +24,24 @@ States: TypeAlias = tuple[Variable, ...]  # the hidden state, and of LSTM the ce
 
 
 class Cell(Layer):
-    """Base of the cells: weights, and one step."""
+    """Base of the cells: weights, and one step.
+
+    ``input_size`` is the number of the input's features, ``hidden_size`` that of the hidden state.
+    ``weight_ih_attr``, ``weight_hh_attr``, ``bias_ih_attr`` and ``bias_hh_attr`` say how the
+    parameters are made; False for a bias leaves it out.
+
+    Raises:
+        ArgumentError: ``hidden_size`` is not positive, or a weight's attr is False.
+    """
 
     GATES = 1
     STATES = 1
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        weight_ih_attr: LayerAttr = None,
-        weight_hh_attr: LayerAttr = None,
-        bias_ih_attr: LayerAttr = None,
-        bias_hh_attr: LayerAttr = None,
-        name: str | None = None,
-    ) -> None:
+        self, input_size: int, hidden_size: int, weight_ih_attr: LayerAttr = None,
+        weight_hh_attr: LayerAttr = None, bias_ih_attr: LayerAttr = None,
+        bias_hh_attr: LayerAttr = None, name: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(name)
         kind = type(self).__name__
         if hidden_size <= 0:
@@ -61,21 +66,27 @@ class Cell(Layer):
         return self.create_parameter(shape, attr, is_bias=is_bias, default_initializer=initializer)
 
     def project(self, g: Tape, x: Variable) -> Variable:
-        """The input's share of the gates        x: [*n, input]   result: [*n, gates · hidden]."""
+        """Record on ``g`` the input's share of the gates.
+
+        x: [*n, input]   result: [*n, G · hidden]
+        """
         y = g.MatMul(x, g.Transpose(self.weight_ih, perm=[1, 0]))
         return y if self.bias_ih is None else g.Add(y, self.bias_ih)
 
     def recur(self, g: Tape, hidden: Variable) -> Variable:
-        """The hidden state's share of the gates: [n, gates · hidden]."""
+        """Record on ``g`` the hidden state's share of the gates.
+
+        hidden: [n, hidden]   result: [n, G · hidden]
+        """
         share: Variable = g.Gemm(hidden, self.weight_hh, self.bias_hh, transB=1)
         return share
 
     def step(self, g: Tape, share: Variable, states: States) -> States:
-        """The next states, from the input's share of the gates."""
+        """Record on ``g`` the next ``states``, given the input's ``share`` of the gates."""
         raise NotImplementedError
 
     def zeros(self, g: Tape, x: Variable, axis: int) -> States:
-        """States of 0 for each sample of x, which are along an axis."""
+        """Record on ``g`` states of 0 for each sample of ``x``, which are along ``axis``."""
         sizes = g.dims(g.dim_of(x, axis), self.hidden_size)
         zero = g.Expand(g.const(0.0, x.dtype), sizes)
         batch = (x.tensor_type.shape or ())[axis]
@@ -85,28 +96,50 @@ class Cell(Layer):
         """Sizes."""
         return f"{self.input_size}, {self.hidden_size}"
 
+    def _stepped(self, inputs: TensorLike, states: States | None) -> States:
+        """The states after the inputs; the first states are 0 unless given."""
+        g = recorder(inputs, *(states or ()))
+        x = as_variable(g, inputs)
+        need_rank(x, type(self).__name__, 2)
+        return self.step(g, self.project(g, x), self.zeros(g, x, 0) if states is None else states)
 
-class SimpleRNNCell(Cell):
-    """h' = tanh(x W_ihᵀ + b_ih + h W_hhᵀ + b_hh), or relu        x: [n, input]   h: [n, hidden].
+
+class _OneState(Cell):
+    """A cell whose output is its only state."""
+
+    def forward(
+        self, inputs: TensorLike, states: Variable | None = None
+    ) -> tuple[Variable, Variable]:
+        """Record a step: the output and the next state, which are one and the same.
+
+        inputs: [n, input]   states: [n, hidden], zeros by default
+        """
+        [h] = self._stepped(inputs, None if states is None else (states,))
+        return h, h
+
+
+class SimpleRNNCell(_OneState):
+    """h' = tanh(x W_ihᵀ + b_ih + h W_hhᵀ + b_hh)        x: [n, input]   h: [n, hidden].
+
+    ``activation`` 'relu' takes the place of 'tanh'. ``input_size``, ``hidden_size``,
+    ``weight_ih_attr``, ``weight_hh_attr``, ``bias_ih_attr`` and ``bias_hh_attr`` are those of
+    ``LSTMCell``.
 
     >>> y, h = SimpleRNNCell(4, 3)(x)
     >>> y
     <Variable tanh_0 : f32[N, 3]>
+
+    Raises:
+        ArgumentError: an unknown ``activation``, or as ``LSTMCell``.
     """
 
     PREFIX = "simple_rnn_cell"
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        activation: str = "tanh",
-        weight_ih_attr: LayerAttr = None,
-        weight_hh_attr: LayerAttr = None,
-        bias_ih_attr: LayerAttr = None,
-        bias_hh_attr: LayerAttr = None,
-        name: str | None = None,
-    ) -> None:
+        self, input_size: int, hidden_size: int, activation: str = "tanh",
+        weight_ih_attr: LayerAttr = None, weight_hh_attr: LayerAttr = None,
+        bias_ih_attr: LayerAttr = None, bias_hh_attr: LayerAttr = None, name: str | None = None,
+    ) -> None:  # fmt: skip
         self.activation = choice("SimpleRNNCell", "activation", activation, ["tanh", "relu"])
         super().__init__(
             input_size, hidden_size,
@@ -114,16 +147,9 @@ class SimpleRNNCell(Cell):
         )  # fmt: skip
 
     def step(self, g: Tape, share: Variable, states: States) -> States:
-        """The next hidden state."""
+        """Record on ``g`` the next hidden state, given the input's ``share`` of the gates."""
         total = g.Add(share, self.recur(g, states[0]))
         return (g.Tanh(total) if self.activation == "tanh" else g.Relu(total),)
-
-    def forward(
-        self, inputs: TensorLike, states: Variable | None = None
-    ) -> tuple[Variable, Variable]:
-        """The output and the next state, which are the same; the first state is 0 unless given."""
-        [h] = _cell_step(self, inputs, None if states is None else (states,))
-        return h, h
 
 
 class LSTMCell(Cell):
@@ -131,9 +157,18 @@ class LSTMCell(Cell):
 
     i, f, g, o: x W_ihᵀ + b_ih + h W_hhᵀ + b_hh, cut in four   x: [n, input]   h, c: [n, hidden]
 
+    ``input_size`` is the number of features of x, ``hidden_size`` that of h and c.
+    ``weight_ih_attr``, ``weight_hh_attr``, ``bias_ih_attr`` and ``bias_hh_attr`` say how W_ih,
+    W_hh, b_ih and b_hh are made; False for a bias leaves it out.
+
+    Hochreiter, Schmidhuber: Long Short-Term Memory, 1997.
+
     >>> y, (h, c) = LSTMCell(4, 3)(x)
     >>> y
     <Variable mul_2 : f32[N, 3]>
+
+    Raises:
+        ArgumentError: ``hidden_size`` is not positive, or a weight's attr is False.
     """
 
     PREFIX = "lstm_cell"
@@ -141,7 +176,7 @@ class LSTMCell(Cell):
     STATES = 2
 
     def step(self, g: Tape, share: Variable, states: States) -> States:
-        """The next hidden state and cell state."""
+        """Record on ``g`` the next (h, c), given the input's ``share`` of the gates."""
         h, c = states
         gates = g.Add(share, self.recur(g, h))
         i, f, new, o = g.emit("Split", gates, outputs=4, axis=-1, num_outputs=4)
@@ -151,16 +186,23 @@ class LSTMCell(Cell):
     def forward(
         self, inputs: TensorLike, states: Sequence[Variable] | None = None
     ) -> tuple[Variable, States]:
-        """The output, and the next (h, c); the first are 0 unless given."""
-        h, c = _cell_step(self, inputs, None if states is None else tuple(states))
+        """Record a step: the output h', and the next (h', c').
+
+        inputs: [n, input]   states: a pair (h, c) of [n, hidden], zeros by default
+        """
+        h, c = self._stepped(inputs, None if states is None else tuple(states))
         return h, (h, c)
 
 
-class GRUCell(Cell):
-    """h' = σ(z) h + (1 - σ(z)) c with c = tanh(x_c + σ(r) h_c).
+class GRUCell(_OneState):
+    """h' = σ(z) h + (1 - σ(z)) tanh(x_c + σ(r) h_c)        x: [n, input]   h: [n, hidden].
 
-    r, z: the sums of x's and h's shares   x_c, h_c: the third parts of x W_ihᵀ + b_ih and of
-    h W_hhᵀ + b_hh   x: [n, input]   h: [n, hidden]
+    x_r, x_z, x_c are x W_ihᵀ + b_ih cut in three, h_r, h_z, h_c are h W_hhᵀ + b_hh cut in three;
+    r = x_r + h_r, z = x_z + h_z. ``input_size``, ``hidden_size``, ``weight_ih_attr``,
+    ``weight_hh_attr``, ``bias_ih_attr`` and ``bias_hh_attr`` are those of ``LSTMCell``, and so are
+    the errors.
+
+    Cho et al.: Learning Phrase Representations using RNN Encoder-Decoder, 2014.
 
     >>> y, h = GRUCell(4, 3)(x)
     >>> y
@@ -171,24 +213,10 @@ class GRUCell(Cell):
     GATES = 3
 
     def step(self, g: Tape, share: Variable, states: States) -> States:
-        """The next hidden state."""
+        """Record on ``g`` the next hidden state, given the input's ``share`` of the gates."""
         [h] = states
         x_r, x_z, x_c = g.emit("Split", share, outputs=3, axis=-1, num_outputs=3)
         h_r, h_z, h_c = g.emit("Split", self.recur(g, h), outputs=3, axis=-1, num_outputs=3)
         reset, keep = g.Sigmoid(g.Add(x_r, h_r)), g.Sigmoid(g.Add(x_z, h_z))
         new = g.Tanh(g.Add(x_c, g.Mul(reset, h_c)))
         return (g.Add(g.Mul(g.Sub(h, new), keep), new),)
-
-    def forward(
-        self, inputs: TensorLike, states: Variable | None = None
-    ) -> tuple[Variable, Variable]:
-        """The output and the next state, which are the same; the first state is 0 unless given."""
-        [h] = _cell_step(self, inputs, None if states is None else (states,))
-        return h, h
-
-
-def _cell_step(cell: Cell, inputs: TensorLike, states: States | None) -> States:
-    g = recorder(inputs, *(states or ()))
-    x = as_variable(g, inputs)
-    need_rank(x, type(cell).__name__, 2)
-    return cell.step(g, cell.project(g, x), cell.zeros(g, x, 0) if states is None else states)

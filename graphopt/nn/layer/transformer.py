@@ -20,19 +20,31 @@ from graphopt.tensor.operands import TensorLike, as_variable, choice
 
 
 class MultiHeadAttention(Layer):
-    """Attention in several heads between linear maps.
+    """Attention in several heads, between linear maps of its operands and of its result.
 
     query: [n, t, embed_dim]   key: [n, s, kdim]   value: [n, s, vdim]   result: [n, t, embed_dim]
 
-    A bool ``attn_mask`` is False where blocked, a float one is added; it broadcasts to
-    [n, num_heads, t, s]. With need_weights the weights are given too.
+    Called with (query, key, value, attn_mask); key is the query unless given, value the key.
+
+    Args:
+        embed_dim: features of queries and results.
+        num_heads: heads; each has embed_dim / num_heads of the features.
+        dropout: the probability with which a weight of the mixture is dropped in training.
+        kdim: features of a key; ``embed_dim`` by default.
+        vdim: features of a value; ``embed_dim`` by default.
+        need_weights: whether the result is a pair: the mixed values and the weights, [n, num_heads,
+            t, s].
+        weight_attr: how the weights of the four linear maps are made.
+        bias_attr: how their biases are made; False for none.
+
+    Vaswani et al.: Attention Is All You Need, 2017.
 
     >>> tokens = image.program.global_block().create_var("tokens", ["N", 5, 8])
     >>> MultiHeadAttention(8, num_heads=2)(tokens)
     <Variable add_3 : f32[N, 5, 8]>
 
     Raises:
-        ArgumentError: num_heads does not divide embed_dim.
+        ArgumentError: ``num_heads`` does not divide ``embed_dim``, or ``weight_attr`` is False.
     """
 
     def __init__(
@@ -66,7 +78,11 @@ class MultiHeadAttention(Layer):
         value: TensorLike | None = None,
         attn_mask: TensorLike | None = None,
     ) -> Variable | tuple[Variable, Variable]:
-        """The mixed values; key and value are the query unless given."""
+        """Record the mixture of ``value`` by how well each ``key`` matches each ``query``.
+
+        ``attn_mask`` broadcasts to [n, num_heads, t, s]: bools, True where a query may take from a
+        key, or floats that are added to the scores.
+        """
         key = query if key is None else key
         g = recorder(query, key, value, attn_mask)
         q = self._heads(g, self.q_proj.forward(query))  # [n, h, t, d]
@@ -90,16 +106,36 @@ class MultiHeadAttention(Layer):
 
 
 class TransformerEncoderLayer(Layer):
-    """Self-attention, then two linear maps at every place; each added to what it is of.
+    """Self-attention, then two linear maps at each place; each result is added to its input.
 
-    src: [n, t, d_model]   src_mask: as in MultiHeadAttention   result: [n, t, d_model]
+    src: [n, t, d_model]   result: [n, t, d_model]
 
-    Layer normalization follows each sum, or with normalize_before precedes each part.
-    ``weight_attr`` and ``bias_attr`` may be pairs: of the attention, and of the linear maps.
+    Called with (src, src_mask), a mask as in ``MultiHeadAttention``.
+
+    Args:
+        d_model: features of a place.
+        nhead: heads of the attention.
+        dim_feedforward: features between the two linear maps.
+        dropout: the probability with which elements are dropped in training, before each sum and
+            where the next two arguments do not say otherwise.
+        activation: the name of the function between the linear maps, one of nn.functional.
+        attn_dropout: the probability for the attention's weights.
+        act_dropout: the probability behind the activation.
+        normalize_before: whether each part normalizes its input; else each sum is normalized.
+        weight_attr: how weights are made, or two of these: for the attention and for the linear
+            maps.
+        bias_attr: how biases are made, False for none; or two of these.
+        layer_norm_eps: the epsilon of the two normalizations.
+
+    Vaswani et al.: Attention Is All You Need, 2017.
 
     >>> tokens = image.program.global_block().create_var("tokens", ["N", 5, 8])
     >>> TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)(tokens)
     <Variable layernormalization_1 : f32[N, 5, 8]>
+
+    Raises:
+        ArgumentError: ``nhead`` does not divide ``d_model``, an unknown ``activation``, or more
+            than two attrs.
     """
 
     def __init__(
@@ -139,7 +175,7 @@ class TransformerEncoderLayer(Layer):
         self.dropout2 = Dropout(dropout)
 
     def forward(self, src: TensorLike, src_mask: TensorLike | None = None) -> Variable:
-        """The encoded sequence."""
+        """Record the layer's result for ``src``; ``src_mask`` is as in ``MultiHeadAttention``."""
         x = as_variable(recorder(src, src_mask), src)
         x = self._added(x, lambda v: self.dropout1(self._attended(v, src_mask)), self.norm1)
         return self._added(x, lambda v: self.dropout2(self._mapped(v)), self.norm2)
@@ -176,9 +212,12 @@ def _attention_and_maps(
 
 
 class TransformerEncoder(Layer):
-    """A layer, and others like it with parameters of their own, one after another.
+    """Encoder layers one after another, each with parameters of its own.
 
-    src: [n, t, d_model]   src_mask: as in MultiHeadAttention   result: [n, t, d_model]
+    src: [n, t, d_model]   result: [n, t, d_model]
+
+    ``encoder_layer`` is the first of ``num_layers`` layers, the others are made with its arguments.
+    ``norm`` is a layer that is called with the last one's result.
 
     >>> tokens = image.program.global_block().create_var("tokens", ["N", 5, 8])
     >>> encoder = TransformerEncoder(TransformerEncoderLayer(8, 2, 16), num_layers=2)
@@ -195,7 +234,7 @@ class TransformerEncoder(Layer):
         self.norm = norm
 
     def forward(self, src: TensorLike, src_mask: TensorLike | None = None) -> Variable:
-        """The encoded sequence."""
+        """Record the layers' result for ``src``; ``src_mask`` is as in ``MultiHeadAttention``."""
         y = as_variable(recorder(src, src_mask), src)
         for layer in self.layers:
             y = layer(y, src_mask)
