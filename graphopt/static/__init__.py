@@ -1,4 +1,7 @@
-"""SAY: ``paddle.static``'s names."""
+"""SAY: ``paddle.static``'s names.
+
+In ``static.nn``, ``name`` is the prefix of the parameters' names, and the name of the result.
+"""
 
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.program import Program

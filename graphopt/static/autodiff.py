@@ -18,18 +18,28 @@ def append_backward(
     callbacks: None = None,
     checkpoints: Iterable[Variable | str] | None = None,
 ) -> list[tuple[Parameter, Variable]]:
-    """Append the gradients of a scalar loss to its Program.
-
-    ``parameter_list`` (default: all trainable parameters), ``no_grad_set`` and ``checkpoints`` take
-    Variables or names. With checkpoints (results of layers, say) the backward pass computes the
-    values between them again instead of keeping them: less memory for more time.
+    """Append the gradients of a scalar ``loss`` to its Program.
 
     Returns (parameter, gradient) pairs of the parameters that the loss depends on.
+
+    Args:
+        loss: a Variable of one element.
+        parameter_list: Parameters or their names; all that are trainable by default.
+        no_grad_set: Variables or names through which no gradient flows.
+        callbacks: accepted as in Paddle; changes nothing.
+        checkpoints: Variables or names, results of layers for instance. The backward pass keeps
+            these, and computes what is between them again: less memory for more time.
+
+    >>> import graphopt as go
+    >>> loss = go.mean(go.static.nn.fc(x, 1))
+    >>> [(p.name, gradient.name) for p, gradient in append_backward(loss)]
+    [('fc_0.w_0', 'fc_0.w_0@GRAD'), ('fc_0.b_0', 'fc_0.b_0@GRAD')]
 
     Raises:
         LossError: the loss has more than one element.
         GradientError: an op on the way has no gradient.
-        ArgumentTypeError: the loss is not a Variable, or the list holds what is not a Parameter.
+        ArgumentTypeError: the loss is not a Variable, or ``parameter_list`` holds what is not a
+            Parameter.
         UnknownVariableError: a name is not in the Program.
     """
     program = check_variable(loss, "loss").program
@@ -48,9 +58,10 @@ def gradients(
 ) -> list[Variable | None]:
     """Append the gradients of the sum of ``targets`` for each of ``inputs``.
 
-    ``target_gradients`` weights each target (ones by default, of its shape). The result has one
-    entry per input, None where no target depends on it or it is in ``no_grad_set``. The gradients
-    are ordinary variables: gradients of gradients work.
+    The result has one entry per input, None where no target depends on it or it is in
+    ``no_grad_set``, which holds Variables or names through which no gradient flows.
+    ``target_gradients`` weights the elements of each target: ones by default, each of its target's
+    type. The gradients are ordinary variables: gradients of gradients work.
 
     >>> import graphopt as go
     >>> with go.static.program_guard(go.static.Program()):
@@ -63,6 +74,9 @@ def gradients(
     Raises:
         GradientError: an op on the way has no gradient.
         ShapeError: a target gradient does not have its target's type.
+        ArgumentTypeError: a target or an input is not a Variable.
+        ArgumentError: there is no target.
+        UnknownVariableError: a name in ``no_grad_set`` is not in the Program.
     """
     targets, inputs = _listed(targets, "targets"), _listed(inputs, "inputs")
     if isinstance(target_gradients, Variable):

@@ -155,14 +155,22 @@ def _elsewhere(what: str, v: Variable) -> ArgumentError:
 
 
 def need_function(what: str, value: object, *, optional: bool = False) -> None:
-    """Raise ArgumentTypeError unless the value can be called."""
+    """Refuse a value that cannot be called.
+
+    Raises:
+        ArgumentTypeError: it cannot.
+    """
     if not callable(value) and not (optional and value is None):
         kind = type(value).__name__
         raise ArgumentTypeError(f"{what} must be a function, not a {kind}", where=here())
 
 
 def need_same_form(what: str, one: tuple[str, Nest], other: tuple[str, Nest]) -> None:
-    """Raise ArgumentError unless two labelled nests differ in their leaves alone."""
+    """Refuse two labelled nests that differ in more than their leaves.
+
+    Raises:
+        ArgumentError: they do.
+    """
     forms = [(label, structure(nest)) for label, nest in (one, other)]
     if forms[0][1] != forms[1][1]:
         raise ArgumentError(

@@ -21,9 +21,11 @@ SCHEDULERS = "schedulers"
 
 
 def save(program: Program, model_path: str | Path, scope: Scope | None = None) -> None:
-    """Write ``<path>.safetensors``: every persistable variable's value, and the schedulers' state.
+    """Write ``program``'s state to <model_path>.safetensors, in one piece.
 
-    The file is written beside the target and renamed over it: there is never half a checkpoint.
+    That is every persistable variable's value in ``scope``, the current one by default, and the
+    state of the learning-rate schedulers. The file is written beside ``model_path`` and renamed
+    over it: there is never half a checkpoint.
 
     Raises:
         ArgumentError: an empty path.
@@ -42,15 +44,22 @@ def load(
     var_list: Sequence[Variable] | None = None,
     scope: Scope | None = None,
 ) -> None:
-    """Take over a file that ``save`` wrote: all of it, or on an error nothing.
+    """Give ``program`` the state of a file that ``save`` wrote: all of it, or on an error nothing.
 
-    With ``var_list`` only these variables are set; without it the file and the Program must have
-    the same persistable variables.
+    Args:
+        program: the Program whose persistable variables and schedulers are set.
+        model_path: what ``save`` was given.
+        executor: accepted as in Paddle; changes nothing.
+        var_list: set these variables alone, and no scheduler. Without it the file and the Program
+            must have the same persistable variables.
+        scope: where the values go; the current one by default.
 
     Raises:
         FileNotFoundError: there is no such file.
         FileError: the file is truncated or of another kind.
         StateError: names are missing or too many, or shapes or dtypes differ; all are listed.
+        ArgumentTypeError: the path is neither a str nor a Path.
+        ArgumentError: the path is empty or names a folder.
     """
     values, extra = load_tensors(checkpoint_path(model_path))
     wanted = [v.name for v in (program.persistables() if var_list is None else var_list)]
@@ -63,20 +72,38 @@ def load(
 
 
 def load_program_state(model_path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a file that ``save`` wrote, by name."""
+    """The tensors of a file that ``save`` wrote to ``model_path``, by name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileError: the file is truncated or of another kind.
+        ArgumentTypeError: the path is neither a str nor a Path.
+        ArgumentError: the path is empty or names a folder.
+    """
     return load_tensors(checkpoint_path(model_path))[0]
 
 
 def set_program_state(
     program: Program, state_dict: Mapping[str, np.ndarray], scope: Scope | None = None
 ) -> None:
-    """Set those values of a dict that the Program has variables for; see Program.set_state_dict."""
+    """Set the values in ``state_dict`` whose names are persistable variables of ``program``.
+
+    The values go to ``scope``, the current one by default; other names are passed over.
+
+    Raises:
+        StateError: a value has another shape or dtype than its variable; nothing is changed.
+    """
     names = {v.name for v in program.persistables()}
     program.set_state_dict({k: v for k, v in state_dict.items() if k in names}, scope)
 
 
 def checkpoint_path(model_path: str | Path) -> Path:
-    """The file behind a path prefix."""
+    """The file behind a path prefix.
+
+    Raises:
+        ArgumentTypeError: the path is neither a str nor a Path.
+        ArgumentError: the path is empty or names a folder.
+    """
     if not isinstance(model_path, (str, Path)):
         raise ArgumentTypeError(f"a path is wanted, not a {type(model_path).__name__}")
     text = str(model_path)

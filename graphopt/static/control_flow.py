@@ -44,15 +44,18 @@ def cond(
     """What ``true_fn()`` or ``false_fn()`` returns, as ``pred`` says while running.
 
     Both return None, a Variable or number, or tuples, lists and dicts of these, of the same form
-    and dtypes; dims may differ. ``return_names`` names results in errors.
+    and dtypes; dims may differ. A function that is left out returns None. ``name`` names the
+    results, ``return_names`` names them in errors.
 
     >>> cond(x.sum() > 0, lambda: x * 2, lambda: x - 1)
     <Variable if_0 : f32[N, 4]>
 
     Raises:
-        ArgumentTypeError: ``pred`` is no Variable, or a function cannot be called.
+        ArgumentTypeError: ``pred`` is no Variable, a function cannot be called, or a result is
+            neither a Variable nor a number.
         ArgumentError: the results differ in form, or the functions record outside of themselves.
-        DTypeError: two results have different dtypes.
+        DTypeError: ``pred`` is no bool, or two results have different dtypes.
+        ShapeError: ``pred`` has more than one element.
         StateError: a function assigns state.
     """
     need_function("cond: true_fn", true_fn, optional=True)
@@ -115,7 +118,8 @@ def case(
 ) -> Nest:
     """What the function beside the first true predicate returns; else what ``default()`` does.
 
-    Without a default the last function is taken when no predicate is true.
+    ``pred_fn_pairs`` is a list of (predicate, function). Without ``default`` the last function is
+    taken when no predicate is true. ``name`` names the results.
 
     >>> case([(x.sum() > 1, lambda: x), (x.sum() > 0, lambda: x * 2)], default=lambda: -x)
     <Variable if_1 : f32[N, 4]>
@@ -123,6 +127,8 @@ def case(
     Raises:
         ArgumentTypeError: not a list of (Variable, function) pairs.
         ArgumentError: the list is empty.
+        DTypeError, ShapeError, StateError: as ``cond``, and so are the other errors of the
+            functions.
     """
     if not isinstance(pred_fn_pairs, (list, tuple)):
         raise wrong_kind("case: pred_fn_pairs must be a list or tuple", pred_fn_pairs)
@@ -157,17 +163,20 @@ def switch_case(
     default: Function | None = None,
     name: str | None = None,
 ) -> Nest:
-    """What the function of this index returns; else what ``default()`` does.
+    """What the function of index ``branch_index`` returns; else what ``default()`` does.
 
     ``branch_fns`` is a dict from ints to functions, a list of (int, function), or a list of
-    functions, numbered from 0. Without a default the one of the largest index is taken.
+    functions, numbered from 0. Without ``default`` the one of the largest index is taken. ``name``
+    names the results.
 
     >>> switch_case(label[0], {1: lambda: x, 3: lambda: x * 3})
     <Variable if_0 : f32[N, 4]>
 
     Raises:
         ArgumentTypeError: ``branch_index`` is no Variable of ints, or a function cannot be called.
-        ArgumentError: an index comes twice.
+        ArgumentError: an index comes twice, or there is no function.
+        DTypeError, ShapeError, StateError: as ``cond``, and so are the other errors of the
+            functions.
     """
     if not isinstance(branch_index, Variable) or branch_index.dtype.kind not in "iu":
         raise wrong_kind("switch_case: branch_index must be a Variable of one int", branch_index)

@@ -25,8 +25,9 @@ from graphopt.scoping import default_main_program, default_startup_program
 class ExponentialMovingAverage:
     """e ← δ e + (1 - δ) w for every trainable parameter w; evaluation uses e / (1 - δ^t).
 
-    With ``thres_steps`` (an integer Variable s) the decay of a step is min(δ, (1 + s) / (10 + s)),
-    and the correction uses the product of these.
+    t is the number of steps, δ the ``decay``. With ``thres_steps``, an integer Variable s, the
+    decay of a step is min(δ, (1 + s) / (10 + s)), and the correction uses the product of the steps'
+    decays. ``name`` is part of the names of the averages.
 
     Made under a ``program_guard``, behind ``minimize``; ``update`` records the averaging there.
 
@@ -46,6 +47,7 @@ class ExponentialMovingAverage:
     True
 
     Raises:
+        ArgumentTypeError: the decay is not a number.
         ArgumentError: the decay is not in [0, 1), or there is nothing to average.
     """
 
@@ -89,7 +91,7 @@ class ExponentialMovingAverage:
         return g.Min(g.Div(g.Add(s, 1.0), g.Add(s, 10.0)), self._decay)
 
     def _record_swap(self) -> None:
-        """Two Programs: w → backup, corrected mean → w; and backup → w."""
+        """Record two Programs: w → backup, corrected mean → w; and backup → w."""
         forth, back = Tape(self._apply.global_block()), Tape(self._restore.global_block())
         product = _twin(self._apply, self._product)
         correction = forth.Sub(1.0, product)
@@ -105,7 +107,10 @@ class ExponentialMovingAverage:
     def apply(
         self, executor: Executor, need_restore: bool = True, scope: Scope | None = None
     ) -> Iterator[None]:
-        """Inside, the scope's parameters are their averages.
+        """Inside the ``with`` block the parameters in ``scope`` are their averages.
+
+        ``scope`` is the current one by default; ``executor`` runs what puts the averages there.
+        Without ``need_restore`` they stay behind the block too, until ``restore``.
 
         Raises:
             StateError: no step has been averaged yet.
@@ -121,7 +126,10 @@ class ExponentialMovingAverage:
                 self.restore(executor, scope)
 
     def restore(self, executor: Executor, scope: Scope | None = None) -> None:
-        """Put back the parameters that ``apply(need_restore=False)`` replaced."""
+        """Put back the parameters that ``apply`` with ``need_restore=False`` replaced.
+
+        ``executor`` and ``scope`` are those of ``apply``.
+        """
         executor.run(self._restore, scope=scope)
 
 

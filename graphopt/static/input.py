@@ -20,8 +20,9 @@ def data(
 ) -> Variable:
     """Declare a variable of the default main Program that every run is fed.
 
-    A dim None or -1 may have any size in each run; a str is a symbol, and dims with one symbol are
-    fed equal. dtype is float32 by default.
+    A dim of ``shape`` that is None or -1 may have any size in each run; a str is a symbol, and dims
+    with one symbol are fed equal. ``dtype`` is float32 by default. ``name`` is what the feed calls
+    it. ``lod_level`` is accepted as in Paddle and changes nothing.
 
     >>> import graphopt as go
     >>> with go.static.program_guard(go.static.Program()):

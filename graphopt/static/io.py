@@ -37,11 +37,19 @@ def save_inference_model(
     executor: Executor,
     program: Program | None = None,
 ) -> None:
-    """Write ``<prefix>.onnx``: from the feeds to the fetches, in test mode, weights inside.
+    """Write <path_prefix>.onnx: from the feeds to the fetches, in test mode, weights inside.
+
+    Args:
+        path_prefix: the path without its ending.
+        feed_vars: the inputs of the model, a Variable or a list of Variables.
+        fetch_vars: its outputs, alike.
+        executor: accepted as in Paddle; changes nothing. Weights come from the current scope.
+        program: where feeds and fetches are; the Program of the first fetch by default.
 
     Raises:
         ArgumentTypeError: the feeds or fetches are not Variables.
-        MissingFeedError: a fetch needs a feed that is not listed.
+        ArgumentError: a fetch needs a feed that is not listed, there is no feed or no fetch, or the
+            path is empty or names a folder.
         UninitializedError: a weight has no value in the current scope.
     """
     plan = _inference_plan(feed_vars, fetch_vars, program)
@@ -66,7 +74,12 @@ def _inference_plan(feed_vars: OneOrMore, fetch_vars: OneOrMore, program: Progra
 
 
 def normalize_program(program: Program, feed_vars: OneOrMore, fetch_vars: OneOrMore) -> Program:
-    """The part of a Program in test mode that leads from the feeds to the fetches."""
+    """The part of ``program`` in test mode that leads from ``feed_vars`` to ``fetch_vars``.
+
+    Raises:
+        ArgumentTypeError: ``program`` is not a Program, or the feeds or fetches are not Variables.
+        ArgumentError: a fetch needs a feed that is not listed, or there is no feed or no fetch.
+    """
     if not isinstance(program, Program):
         raise ArgumentTypeError(f"a Program is wanted, not a {type(program).__name__}")
     return _inference_plan(feed_vars, fetch_vars, program).program
@@ -79,10 +92,12 @@ def load_inference_model(
 ) -> tuple[Program, list[str], list[Variable]]:
     """Read any ONNX model as (program, feed names, fetch variables); weights go to the scope.
 
-    ``path_prefix`` is the path of a file, or that without ``.onnx``, or a model as bytes or a
-    ModelProto; opset 7 to the newest. Float weights become Parameters. ``trainable`` says which of
-    them train: True or False for all, names, a regular expression that is searched in names, or a
-    function of a Parameter.
+    Args:
+        path_prefix: the path of a file, or that without .onnx, or a model as bytes or a ModelProto;
+            of opset 7 to the newest. Float weights become Parameters.
+        executor: accepted as in Paddle; changes nothing. Weights go to the current scope.
+        trainable: which Parameters train: True or False for all, a list of names, a regular
+            expression that is searched in names, or a function from a Parameter to a bool.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -111,7 +126,7 @@ def save_training_model(
     program: Program | None = None,
     steps_per_epoch: int = 1,
 ) -> None:
-    """Write ``<prefix>.train.onnx``, one training step, and ``<prefix>.state.onnx``, its state.
+    """Write <path_prefix>.train.onnx, one training step, and <path_prefix>.state.onnx, its state.
 
     The step's inputs are the feeds, then every state tensor; its outputs are the fetches, then
     every next state; ``metadata_props["graphopt.state"]`` pairs them, as JSON. The state file has
@@ -119,12 +134,22 @@ def save_training_model(
     onnxruntime runs, without graphopt.
 
     A learning-rate schedule goes on in the file, from where it is now: it is computed from a step
-    counter in the state and advances every ``steps_per_epoch`` steps. One that is no function of
-    the step (ReduceOnPlateau, a user's function) becomes a scalar input ``learning_rate`` behind
-    the feeds instead.
+    counter in the state. One that is no function of the step (ReduceOnPlateau, a user's function)
+    becomes a scalar input ``learning_rate`` behind the feeds instead.
+
+    Args:
+        path_prefix: the path without its ending.
+        feed_vars: what a step is fed, a Variable or a list of Variables.
+        fetch_vars: what a step gives besides its state, alike.
+        executor: accepted as in Paddle; changes nothing. State comes from the current scope.
+        program: the Program to train; that of the first fetch by default.
+        steps_per_epoch: steps after which a learning-rate schedule advances by one.
 
     Raises:
-        ArgumentError: the Program assigns nothing: there is nothing to train.
+        ArgumentTypeError: the feeds or fetches are not Variables.
+        ArgumentError: the Program assigns nothing, so there is nothing to train; a fetch or an
+            update needs a feed that is not listed; there is no feed or no fetch;
+            ``steps_per_epoch`` is not a positive int; or the path is empty or names a folder.
         UninitializedError: a state variable has no value in the current scope.
     """
     feeds, fetches = _variables(feed_vars, "feed_vars"), _variables(fetch_vars, "fetch_vars")

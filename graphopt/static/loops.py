@@ -40,16 +40,21 @@ def while_loop(
 ) -> Nest:
     """``loop_vars = body(*loop_vars)`` as long as ``cond(*loop_vars)``; the values in the end.
 
+    ``loop_vars`` is a list or tuple of Variables, numbers, or tuples, lists and dicts of these.
     Values keep their dtypes and numbers of dims; a dim that the body changes is open inside. Both
-    functions may be called again, with such a dim, while the loop is recorded.
+    functions may be called again, with such a dim, while the loop is recorded. ``name`` names the
+    results. ``is_test`` is accepted as in Paddle and changes nothing.
 
     >>> while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, y * 2), (0, x))
     (<Variable loop_0 : i64[]>, <Variable loop_1 : f32[N, 4]>)
 
     Raises:
-        ArgumentTypeError: not functions, or ``loop_vars`` is not a list or tuple.
-        ArgumentError: no ``loop_vars``, or the body returns something of another form.
-        DTypeError, ShapeError: the body changes a dtype, or the number of dims.
+        ArgumentTypeError: ``cond`` or ``body`` cannot be called, ``loop_vars`` is not a list or
+            tuple, or the condition not a Variable.
+        ArgumentError: no ``loop_vars``, the body returns something of another form, or a function
+            records outside of itself.
+        DTypeError, ShapeError: the body changes a dtype or the number of dims, or the condition is
+            not one bool.
         StateError: a function assigns state.
     """
     need_function("while_loop: cond", cond)
@@ -157,16 +162,18 @@ def scan(
 ) -> tuple[Nest, Nest]:
     """``carry, y = fn(carry, x)`` for every x along the first dim of ``xs``; as jax.lax.scan.
 
-    Returns the last carry, and the y of all steps stacked along a new first dim. A carry keeps its
-    type. ``reverse`` starts with the last x, whose y comes last. Without ``xs`` there are
-    ``length`` steps, and x is None.
+    The first carry is ``init``. Returns the last carry, and the y of all steps stacked along a new
+    first dim. A carry keeps its type. ``reverse`` starts with the last x, whose y comes last.
+    Without ``xs`` there are ``length`` steps, and x is None.
 
     >>> scan(lambda total, row: (total + row, total), x[0], x)
     (<Variable scan_0 : f32[4]>, <Variable scan_1 : f32[N, 4]>)
 
     Raises:
-        ArgumentError: ``fn`` returns something of another form, or lengths differ.
-        DTypeError, ShapeError: ``fn`` changes the carry's type.
+        ArgumentTypeError: ``fn`` cannot be called, or does not return a pair.
+        ArgumentError: ``fn`` returns something of another form or records outside of itself,
+            lengths differ, or there are neither ``xs`` nor ``length``.
+        DTypeError, ShapeError: ``fn`` changes the carry's type, or something in ``xs`` has no dims.
         StateError: ``fn`` assigns state.
     """
     need_function("scan: fn", fn)

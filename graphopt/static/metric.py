@@ -10,9 +10,9 @@ from graphopt.scoping import recorder
 
 
 def accuracy(input: Variable, label: Variable, k: int = 1) -> Variable:
-    """The share of rows whose label is among the k largest scores.
+    """The share of rows whose label is among the ``k`` largest scores.
 
-    input: [n, classes]   label: i64[n] or [n, 1]   result: f32[]
+    input: [n, classes], the scores   label: i64[n] or [n, 1]   result: f32[]
 
     >>> import graphopt as go
     >>> with go.static.program_guard(go.static.Program()):

@@ -75,8 +75,16 @@ def known_dim(function: str, x: Variable, axis: int) -> int:
     """A dim that a parameter's shape depends on.
 
     Raises:
+        ArgumentError: there is no such dim.
         ShapeError: it is not known while recording.
     """
+    if not 0 <= axis < x.ndim:
+        raise ArgumentError(
+            f"static.nn.{function}: {x.name} has no dim {axis}",
+            operands=[(x.name, x.tensor_type)],
+            where=here(),
+            fix=f"reshape {x.name} first",
+        )
     if x.shape[axis] == -1:
         raise ShapeError(
             f"static.nn.{function} needs to know dim {axis} of {x.name}",

@@ -1,7 +1,9 @@
 """paddle.static.nn: functions that make their parameters where they are called.
 
 ``name`` names the parameters (<name>.w_0) and the result; without it they are fc_0.w_0, fc_1.w_0, …
-``act`` and ``activation`` are names of activations.
+``act`` and ``activation`` are names of activations, the keys of ``ACTIVATIONS``. A ``param_attr``,
+``weight_attr`` or ``bias_attr`` is None, a ParamAttr, a name, an initializer or False for no such
+parameter. A function that raises an error leaves no parameter behind.
 """
 
 from __future__ import annotations
@@ -71,12 +73,35 @@ def batch_norm(
     do_model_average_for_mean_and_var: bool = True,
     use_global_stats: bool = False,
 ) -> Variable:
-    """Channels to mean 0 and variance 1 over the batch        input: [n, c, *d].
+    """Each channel to mean 0 and variance 1 over the batch        input: [n, c, *d].
 
-    Parameters: w_0 the scale, b_0 the shift, w_1 and w_2 the running mean and variance.
+    See ``nn.functional.batch_norm`` for the formula. Parameters: w_0 the scale and b_0 the shift;
+    w_1 and w_2 the running mean and variance, which are not trained.
+
+    Args:
+        input: the tensor to normalize.
+        act: the name of an activation of the result.
+        is_test: whether the running statistics are used, and not those of the batch.
+        momentum: the share of the running statistics that a run keeps.
+        epsilon: is added to the variance.
+        param_attr: how the scale is made; ones by default, and False for none.
+        bias_attr: how the shift is made; zeros by default, and False for none.
+        data_layout: 'NLC', 'NHWC' or 'NDHWC' for [n, *d, c]; channels are first in every other
+            format.
+        in_place: accepted as in Paddle; changes nothing.
+        name: the prefix of the parameters' names, and the result's name.
+        moving_mean_name: the running mean's name, in place of w_1.
+        moving_variance_name: the running variance's name, in place of w_2.
+        do_model_average_for_mean_and_var: accepted as in Paddle; changes nothing.
+        use_global_stats: whether the running statistics are used in training too.
 
     >>> batch_norm(image, act="relu")
     <Variable relu_0 : f32[N, 3, 8, 8]>
+
+    Raises:
+        ShapeError: the channels are not known.
+        ArgumentError: an unknown ``act`` or ``data_layout``, or input has no channels.
+        ArgumentTypeError: ``momentum`` or ``epsilon`` is not a number.
     """
     activation = activation_named(act)
     size, layer = channels_of("batch_norm", input, data_layout), layer_name("batch_norm", name)
@@ -115,10 +140,18 @@ def embedding(
     param_attr: LayerAttr = None,
     dtype: DTypeLike = "float32",
 ) -> Variable:
-    """Rows of a table        input: int[*n]   size: [rows, d]   result: [*n, d].
+    """Rows of a table that is made here        input: int[*n]   size: [rows, d]   result: [*n, d].
+
+    Elements of input that equal ``padding_idx``, a row that may count from the end, give zeros.
+    ``param_attr`` says how the table of ``dtype`` is made: XavierUniform by default. ``is_sparse``
+    and ``is_distributed`` are accepted as in Paddle and change nothing.
 
     >>> embedding(label, [10, 3])
     <Variable gather_0 : f32[N, 3]>
+
+    Raises:
+        DTypeError: input is not i32 or i64.
+        ArgumentError: ``padding_idx`` is not a row, or ``param_attr`` is False.
     """
     weight = layer_parameter(layer_name("embedding", None), size, param_attr, dtype)
     table = required(weight, "static.nn.embedding: param_attr")
@@ -135,15 +168,22 @@ def fc(
     activation: str | None = None,
     name: str | None = None,
 ) -> Variable:
-    """activation(x weight + bias), the dims of x from num_flatten_dims on made one.
+    """activation(x weight + bias), with the dims of x from ``num_flatten_dims`` on made one.
 
-    x: [*n, *d]   weight: [d, size]   result: [*n, size]; several x have a weight each, and add up
+    x: [*n, *d]   weight: [d, size]   result: [*n, size], where *n are ``num_flatten_dims`` dims;
+    several x have a weight each, and are added up
+
+    ``weight_attr`` says how the weight is made, or a list of these the weights; XavierUniform by
+    default. ``bias_attr`` says how the bias is made; zeros by default, and False for none.
+    ``activation`` is a name of ``ACTIVATIONS``.
 
     >>> fc(x, 10, activation="relu")
     <Variable relu_0 : f32[N, 10]>
 
     Raises:
-        ArgumentError: an unknown activation, or num_flatten_dims out of range.
+        ArgumentTypeError: x is not a Variable, or ``num_flatten_dims`` not an int.
+        ArgumentError: an unknown activation, ``num_flatten_dims`` is out of range, or
+            ``weight_attr`` is False.
         ShapeError: a dim of the weight is not known.
     """
     function = activation_named(activation)
@@ -192,7 +232,21 @@ def group_norm(
     data_layout: str = "NCHW",
     name: str | None = None,
 ) -> Variable:
-    """Each sample's groups of channels to mean 0 and variance 1        input: [n, c, *d]."""
+    """Each group of channels of a sample to mean 0 and variance 1        input: [n, c, *d].
+
+    ``groups``, ``epsilon`` and ``data_layout`` are ``num_groups``, ``epsilon`` and ``data_format``
+    of ``nn.functional.group_norm``. ``param_attr`` and ``bias_attr`` say how scale and shift, [c],
+    are made: ones and zeros by default, and False for none. ``act`` is the name of an activation of
+    the result.
+
+    >>> group_norm(image, groups=3)
+    <Variable add_1 : f32[N, 3, 8, 8]>
+
+    Raises:
+        ShapeError: the channels are not known, or ``groups`` does not divide them.
+        ArgumentError: an unknown ``act`` or ``data_layout``, or input has no channels.
+        ArgumentTypeError: ``groups`` is not an int, or ``epsilon`` not a number.
+    """
     activation = activation_named(act)
     size = channels_of("group_norm", input, data_layout)
     weight, bias = _affine(layer_name("group_norm", name), input, size, param_attr, bias_attr)
@@ -208,7 +262,19 @@ def instance_norm(
     bias_attr: LayerAttr = None,
     name: str | None = None,
 ) -> Variable:
-    """Each sample's channels to mean 0 and variance 1        input: [n, c, *d]."""
+    """Each channel of a sample to mean 0 and variance 1        input: [n, c, *d].
+
+    ``epsilon`` is added to the variance. ``param_attr`` and ``bias_attr`` say how scale and shift,
+    [c], are made: ones and zeros by default, and False for none.
+
+    >>> instance_norm(image)
+    <Variable instancenormalization_0 : f32[N, 3, 8, 8]>
+
+    Raises:
+        ShapeError: c is not known.
+        ArgumentError: input has fewer than 3 dims or more than 5.
+        ArgumentTypeError: ``epsilon`` is not a number.
+    """
     size, layer = known_dim("instance_norm", input, 1), layer_name("instance_norm", name)
     weight, bias = _affine(layer, input, size, param_attr, bias_attr)
     y = functional.instance_norm(input, weight=weight, bias=bias, eps=epsilon)
@@ -227,15 +293,24 @@ def layer_norm(
     act: str | None = None,
     name: str | None = None,
 ) -> Variable:
-    """The dims from begin_norm_axis on to mean 0 and variance 1        input: [*n, *d].
+    """The dims from ``begin_norm_axis`` on to mean 0 and variance 1        input: [*n, *d].
 
-    The scale and the shift are flat: [d].
+    ``scale`` and ``shift`` say whether there are these parameters, which are flat: of as many
+    elements as *d. ``param_attr`` and ``bias_attr`` say how they are made: ones and zeros by
+    default. ``epsilon`` is added to the variance; ``act`` is the name of an activation of the
+    result.
 
     >>> layer_norm(image)
     <Variable layernormalization_0 : f32[N, 3, 8, 8]>
+
+    Raises:
+        ShapeError: a dim of *d is not known.
+        ArgumentError: an unknown ``act``, or input does not have the axis.
+        ArgumentTypeError: ``epsilon`` is not a number.
     """
     activation = activation_named(act)
-    shape = [known_dim("layer_norm", input, k) for k in range(begin_norm_axis, input.ndim)]
+    axes = range(begin_norm_axis, max(input.ndim, begin_norm_axis + 1))
+    shape = [known_dim("layer_norm", input, k) for k in axes]
     weight, bias = _affine(
         layer_name("layer_norm", name),
         input,
@@ -254,9 +329,18 @@ def prelu(
     data_format: str = "NCHW",
     name: str | None = None,
 ) -> Variable:
-    """x from 0 up, alpha x below; alpha is one for 'all', per 'channel' or per 'element'.
+    """x from 0 up, alpha x below        x: [n, c, *d]   alpha: [1], [c] or [1, c, *d].
 
-    x: [n, c, *d]   alpha: [1], [c] or [1, c, *d], from 0.25
+    alpha is a parameter: one for all of x (``mode`` 'all'), one a 'channel' or one an 'element' of
+    a sample. ``param_attr`` says how it is made: 0.25 by default. ``data_format`` 'NLC', 'NHWC' or
+    'NDHWC' is for x: [n, *d, c].
+
+    >>> prelu(image, "channel")
+    <Variable prelu_1 : f32[N, 3, 8, 8]>
+
+    Raises:
+        ArgumentError: an unknown ``mode``, x has no channels, or ``param_attr`` is False.
+        ShapeError: a dim of alpha is not known.
     """
     choice("static.nn.prelu", "mode", mode, ["all", "channel", "element"])
     need_rank(x, "static.nn.prelu", *range(1 if mode == "all" else 2, 7))

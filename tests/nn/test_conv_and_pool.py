@@ -140,6 +140,8 @@ def test_conv_errors():
     x = fed("x", X)
     with pytest.raises(ShapeError, match="x has 4 channels, the weight is for 2"):
         F.conv2d(x, W)
+    with pytest.raises(ShapeError, match="x has 4 channels, the weight is for 6"):
+        F.conv2d_transpose(x, W)
     with pytest.raises(ArgumentError, match="padding cannot be"):
         F.conv2d(x, W, padding=[1, 2, 3], groups=2)
     with pytest.raises(ArgumentError, match="'SAME' or 'VALID'"):

@@ -341,10 +341,14 @@ def test_errors():
         nn.Conv2D(3, 4, 3, groups=2)
     with pytest.raises(ArgumentError, match="padding_mode 'reflect' is not provided"):
         nn.Conv2D(3, 4, 3, padding_mode="reflect")
-    with pytest.raises(ArgumentError, match="2 groups do not divide 3 channels"):
-        nn.GroupNorm(2, 3)
-    with pytest.raises(ArgumentError, match="3 heads do not divide 4"):
-        nn.MultiHeadAttention(4, 3)
+    for groups in (2, 0):
+        with pytest.raises(ArgumentError, match=f"{groups} groups do not divide 3 channels"):
+            nn.GroupNorm(groups, 3)
+    with pytest.raises(ArgumentTypeError, match="num_groups must be an int"):
+        nn.GroupNorm(1.5, 3)  # type: ignore[arg-type]
+    for heads in (3, 0):
+        with pytest.raises(ArgumentError, match=f"{heads} heads do not divide 4"):
+            nn.MultiHeadAttention(4, heads)
     with pytest.raises(ArgumentError, match="BatchNorm2D takes a 4-D tensor"):
         nn.BatchNorm2D(4)(fed("x", X))
     with pytest.raises(DTypeError, match="i32 or i64 ids"):

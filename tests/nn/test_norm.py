@@ -80,6 +80,8 @@ def test_errors():
     x = fed("x", X)
     with pytest.raises(ShapeError, match="4 groups do not divide the channels"):
         F.group_norm(x, 4)
+    with pytest.raises(ArgumentError, match="group_norm takes a 2-D"):
+        F.group_norm(x[0, 0, 0], 1)
     with pytest.raises(ShapeError, match=r"rms_norm: the last dims of x are not \[4\]"):
         F.rms_norm(x, 4)
     for function in (

@@ -91,6 +91,12 @@ CASES = {
         lambda v: go.static.append_backward(v.loss, parameter_list=5), TypeError, "an entry",
     ),
     "groups that do not fit": (lambda v: NN.group_norm(v.image, 2), ValueError, "group"),
+    "channels of a vector": (lambda v: NN.batch_norm(v.vector), ValueError, "has no dim 1"),
+    "samples of a vector": (lambda v: NN.instance_norm(v.vector), ValueError, "has no dim 1"),
+    "a filter over a vector": (lambda v: NN.conv2d(v.vector, 4, 3), ValueError, "has no dim 1"),
+    "an axis beyond the last": (
+        lambda v: NN.layer_norm(v.x, begin_norm_axis=2), ValueError, "has no dim 2",
+    ),
     "an unknown mode": (lambda v: NN.prelu(v.image, "most"), ValueError, "most"),
 }  # fmt: skip
 
@@ -100,6 +106,7 @@ class Recorded:
 
     def __init__(self):
         self.x = go.static.data("x", [4, 6])
+        self.vector = go.static.data("vector", [6])
         self.image = go.static.data("image", [2, 3, 8, 8])
         self.filter = go.static.data("filter", [4, 3, 3, 3])
         self.loss = go.mean(NN.fc(self.x, 2))

@@ -88,7 +88,7 @@ def _conv(
     function = f"conv{n}d"
     g = recorder(x, weight, bias)
     x, w, window, layout = _operands(g, function, n, x, weight, stride, dilation, data_format)
-    _check_channels(function, x, w, groups)
+    _check_channels(function, x, w, w.shape[1] * groups)
     pads, auto_pad = window.pads(function, padding, x, layout)
     if auto_pad == "NOTSET":
         window.check_fits(function, x, pads)
@@ -127,13 +127,14 @@ def _flat(g: Tape, bias: TensorLike | None) -> Variable | None:
     return None if bias is None else g.Reshape(as_variable(g, bias), [-1])
 
 
-def _check_channels(function: str, x: Variable, w: Variable, groups: int) -> None:
-    if x.shape[1] not in (-1, w.shape[1] * groups):
+def _check_channels(function: str, x: Variable, w: Variable, channels: int) -> None:
+    if x.shape[1] not in (-1, channels):
+        shape = "[{}, out / groups, ...]" if "transpose" in function else "[out, {} / groups, ...]"
         raise ShapeError(
-            f"{function}: x has {x.shape[1]} channels, the weight is for {w.shape[1] * groups}",
-            operands=[(x.name, x.tensor_type), (w.name, w.tensor_type), ("groups", groups)],
+            f"{function}: x has {x.shape[1]} channels, the weight is for {channels}",
+            operands=[(x.name, x.tensor_type), (w.name, w.tensor_type)],
             where=here(),
-            fix=f"make the weight with shape [out, {x.shape[1]} / groups, ...]",
+            fix=f"make the weight with shape {shape.format(x.shape[1])}",
         )
 
 
@@ -173,7 +174,7 @@ def conv2d_transpose(
         stride: elements of the result from where one element of x adds its kernel to where the
             next one does; one int for all spatial dims or one a dim.
         padding: as in ``conv2d``: elements that the result lacks at its sides.
-        output_padding: elements that h' has more, fewer than stride; one int or one a dim.
+        output_padding: elements that h' has more at its end; one int or one a dim.
         dilation: as in ``conv2d``.
         groups: as in ``conv2d``.
         output_size: h' and w', one int or one a dim, in place of ``output_padding``.
@@ -185,6 +186,7 @@ def conv2d_transpose(
     <Variable convtranspose_0 : f32[N, 16, 16, 16]>
 
     Raises:
+        ShapeError: x has other channels than the weight is for.
         ArgumentError: x or weight has another number of dims, an option has none of its forms,
             ``output_size`` is out of reach, or it or 'SAME' needs the dims of x, which are not
             known.
@@ -223,6 +225,7 @@ def _conv_transpose(
     function = f"conv{n}d_transpose"
     g = recorder(x, weight, bias)
     x, w, window, layout = _operands(g, function, n, x, weight, stride, dilation, data_format)
+    _check_channels(function, x, w, w.shape[0])
     pads, auto_pad = window.pads(function, padding, x, layout)
     if auto_pad != "NOTSET":
         raise ArgumentError(

@@ -137,12 +137,13 @@ def group_norm(
     Raises:
         ShapeError: ``num_groups`` does not divide the channels, or their number is not known.
         ArgumentTypeError: ``num_groups`` is not an int, or ``epsilon`` not a number.
-        ArgumentError: an unknown ``data_format``.
+        ArgumentError: x has fewer than 2 dims or more than 5, or an unknown ``data_format``.
     """
     num_groups = integer("group_norm: num_groups", num_groups)
     epsilon = number("group_norm: epsilon", epsilon)
     g = recorder(x, weight, bias)
     x = as_variable(g, x)
+    need_rank(x, "group_norm", 2, 3, 4, 5)
     layout = _layout("group_norm", x, data_format)
     x = layout.first(g, x)
     channels = x.shape[1]

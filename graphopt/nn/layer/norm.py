@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from graphopt.errors import ArgumentError
 from graphopt.initializer import Constant
 from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import integer
 from graphopt.ir.types.where import here
 from graphopt.nn import functional
 from graphopt.nn.layer.layers import Layer, LayerAttr, statistic
@@ -125,6 +126,7 @@ class GroupNorm(_Affine):
 
     Raises:
         ArgumentError: ``num_groups`` does not divide ``num_channels``.
+        ArgumentTypeError: one of them is not an int.
     """
 
     PREFIX = "group_norm"
@@ -135,7 +137,8 @@ class GroupNorm(_Affine):
         name: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name)
-        if num_channels % num_groups:
+        groups = integer("GroupNorm: num_groups", num_groups)
+        if groups < 1 or integer("GroupNorm: num_channels", num_channels) % groups:
             raise ArgumentError(
                 f"GroupNorm: {num_groups} groups do not divide {num_channels} channels",
                 where=here(),

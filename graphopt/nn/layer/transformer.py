@@ -59,7 +59,7 @@ class MultiHeadAttention(Layer):
         bias_attr: LayerAttr = None,
     ) -> None:
         super().__init__()
-        if embed_dim % num_heads:
+        if num_heads < 1 or embed_dim % num_heads:
             raise ArgumentError(
                 f"MultiHeadAttention: {num_heads} heads do not divide {embed_dim}", where=here()
             )
