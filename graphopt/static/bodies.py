@@ -24,7 +24,10 @@ Function: TypeAlias = Callable[..., Nest]
 
 
 class Widened(BaseException):
-    """A body changes shapes that were taken for fixed: no error, recording begins anew."""
+    """A loop's body changes dims that were taken for fixed: recording begins anew, with them open.
+
+    It is no error, and no user's ``except Exception`` may catch it.
+    """
 
     def __init__(self, position: int, types: list[Inferred]) -> None:
         self.position, self.types = position, types
@@ -55,8 +58,8 @@ def attempt() -> Attempt:
 def whole(program: Program, record: Callable[[], T]) -> T:
     """What ``record`` returns; if it raises, nothing is recorded, not even a parameter.
 
-    The outermost call begins anew, each time from the same state, until all loops' types are wide
-    enough: only the user's function knows what it makes of other shapes.
+    The outermost call begins anew, each time from the same state, until the types of all loops are
+    wide enough: only the user's function knows what it makes of other shapes.
     """
     if _attempts:
         return record()
@@ -108,7 +111,7 @@ def _outside(what: str, op: Operator) -> ArgumentError:
 
 
 def close(what: str, block: Block, results: Sequence[Variable]) -> Block:
-    """The block with these results, and of its ops those that they need.
+    """Give the block these results, and keep those of its ops that they need.
 
     Raises:
         StateError: an op assigns state.

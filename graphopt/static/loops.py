@@ -111,7 +111,7 @@ def _same_form(loop_vars: Sequence[Nest], made: Nest) -> Nest:
 
 
 def _settled(inside: TensorType, start: Variable, after: Variable) -> bool:
-    """Whether what a loop starts with, and what its body makes, have the type inside.
+    """Whether a loop's value fits its type inside, both at the start and behind the body.
 
     A dim that is not the start's has been opened: it takes any.
     """
@@ -212,7 +212,7 @@ def _scan(
 
 
 def _scanned(g: Tape, xs: Nest, length: int | None) -> list[Variable]:
-    """What is scanned; the numbers of the steps where there is nothing.
+    """The values that are scanned: those in ``xs``, or without any the numbers of the steps.
 
     Raises:
         ArgumentError: lengths differ, or there is none.

@@ -56,7 +56,7 @@ def activation_named(name: str | None) -> Callable[[Variable], Variable]:
 
 
 def all_or_nothing(layer: Callable[P, R]) -> Callable[P, R]:
-    """A function that makes parameters, without those if it refuses what it is given."""
+    """The function, with a promise: if it refuses what it is given, no parameter is left behind."""
 
     @wraps(layer)
     def whole(*args: P.args, **kwargs: P.kwargs) -> R:

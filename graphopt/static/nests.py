@@ -26,7 +26,7 @@ def _parts(nest: list[Nest] | tuple[Nest, ...] | dict[Any, Nest]) -> Iterable[Ne
 
 
 def packed(nest: Nest, values: Iterable[Any]) -> Nest:
-    """The same nest of other leaves.
+    """A nest of the form of ``nest`` whose leaves are ``values``, in the order of ``leaves``.
 
     >>> packed({"b": [3, (4,)], "a": 2, "c": None}, "xyz")
     {'b': ['y', ('z',)], 'a': 'x', 'c': None}

@@ -24,9 +24,12 @@ def embed_schedules(
     rates: Mapping[str, Rate],
     steps_per_epoch: int,
 ) -> tuple[list[Variable], dict[str, np.ndarray]]:
-    """Replace the rates among ``inputs`` that follow a scheduler, in a Program of the caller's own.
+    """Compute the rates among ``inputs`` that follow a scheduler; the Program is the caller's own.
 
     Returns the new inputs, and the first values of the step counters among them.
+
+    Raises:
+        ArgumentError: ``steps_per_epoch`` is not a positive int.
     """
     if isinstance(steps_per_epoch, bool) or not steps_per_epoch >= 1:
         raise ArgumentError(f"steps_per_epoch must be a positive int, not {steps_per_epoch!r}")

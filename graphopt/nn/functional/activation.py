@@ -313,7 +313,7 @@ def softplus(
 
 
 def softshrink(x: TensorLike, threshold: float = 0.5, name: str | None = None) -> Variable:
-    """x nearer to 0 by ``threshold``, and 0 where |x| <= ``threshold``        x: [*n].
+    """x - ``threshold`` above it, x + ``threshold`` below its negative, 0 between        x: [*n].
 
     >>> softshrink(x)
     <Variable sub_0 : f32[N, 4]>

@@ -91,7 +91,7 @@ def _dropped(g: Tape, x: Variable, p: float, axis: Axes) -> Variable:
 
 def interpolate(
     x: TensorLike,
-    size: Sequence[int] | int | None = None,
+    size: int | Sequence[int] | None = None,
     scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",
     align_corners: bool = False,

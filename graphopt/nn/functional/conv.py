@@ -143,7 +143,7 @@ def conv1d_transpose(
     padding: Padding = 0, output_padding: IntOrInts = 0, groups: int = 1, dilation: IntOrInts = 1,
     output_size: IntOrInts | None = None, data_format: str = "NCL", name: str | None = None,
 ) -> Variable:  # fmt: skip
-    """Transposed convolution: what the gradient of ``conv1d`` for its x does; plus bias.
+    """Transposed convolution: x is mapped as ``conv1d`` maps gradients back to its x; plus bias.
 
     x: [n, c, l]   weight: [c, o / groups, k]   bias: [o]   result: [n, o, l']
 
@@ -162,7 +162,7 @@ def conv2d_transpose(
     padding: Padding = 0, output_padding: IntOrInts = 0, dilation: IntOrInts = 1, groups: int = 1,
     output_size: IntOrInts | None = None, data_format: str = "NCHW", name: str | None = None,
 ) -> Variable:  # fmt: skip
-    """Transposed convolution: what the gradient of ``conv2d`` for its x does; plus bias.
+    """Transposed convolution: x is mapped as ``conv2d`` maps gradients back to its x; plus bias.
 
     x: [n, c, h, w]   weight: [c, o / groups, kh, kw]   bias: [o]   result: [n, o, h', w']
     with h' = (h - 1) stride - padding + dilation (kh - 1) + 1 + output_padding.
@@ -202,7 +202,7 @@ def conv3d_transpose(
     padding: Padding = 0, output_padding: IntOrInts = 0, groups: int = 1, dilation: IntOrInts = 1,
     output_size: IntOrInts | None = None, data_format: str = "NCDHW", name: str | None = None,
 ) -> Variable:  # fmt: skip
-    """Transposed convolution: what the gradient of ``conv3d`` for its x does; plus bias.
+    """Transposed convolution: x is mapped as ``conv3d`` maps gradients back to its x; plus bias.
 
     x: [n, c, d, h, w]   weight: [c, o / groups, kd, kh, kw]   bias: [o]
     result: [n, o, d', h', w']

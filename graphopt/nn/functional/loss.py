@@ -263,7 +263,7 @@ def nll_loss(
 
 
 def checkable(g: Tape, labels: Variable, ignore_index: int) -> tuple[Variable, int]:
-    """Labels whose errors are found when it runs, and what ``ignore_index`` is among them.
+    """Labels that onnxruntime checks when it runs, and what ``ignore_index`` becomes among them.
 
     onnxruntime counts negative labels from the last class, and refuses those beyond it. Mod moves
     the negative ones far beyond every class and leaves the others as they are.

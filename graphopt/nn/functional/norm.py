@@ -88,7 +88,10 @@ def _layout(function: str, x: Variable, data_format: str) -> Layout:
 
 
 def _next(g: Tape, running: Variable) -> Variable:
-    """What a running statistic is assigned to: itself if that lasts, else a result nobody reads."""
+    """The variable that takes a running statistic's next value.
+
+    That is the statistic itself if it is kept between runs, else a variable that nobody reads.
+    """
     if running.persistable:
         return running
     return Variable("", running.tensor_type, block=g.block, where=here())

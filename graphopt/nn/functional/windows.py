@@ -157,7 +157,7 @@ class Window:
 
 
 def _pairs(items: Sequence[Sequence[int]], layout: Layout) -> list[int]:
-    """The spatial pairs of pairs for every dim, or for the spatial dims only."""
+    """The ints of the spatial dims, of pairs for all dims or for the spatial dims alone."""
     if len(items) == layout.n + 2:
         items = items[1:-1] if layout.channels_last else items[2:]
     return [p for pair in items for p in pair]

@@ -193,7 +193,7 @@ class Softplus(FunctionLayer):
 
 
 class Softshrink(FunctionLayer):
-    """x nearer to 0 by ``threshold``, and 0 where |x| <= ``threshold``        x: [*n]."""
+    """x - ``threshold`` above it, x + ``threshold`` below its negative, 0 between        x: [*n]."""
 
     def __init__(self, threshold: float = 0.5, name: str | None = None) -> None:
         super().__init__(functional.softshrink, locals())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from graphopt.errors import ArgumentError
 from graphopt.initializer import Initializer, Normal
@@ -12,7 +13,7 @@ from graphopt.ir.types.literals import integer
 from graphopt.ir.types.where import here
 from graphopt.nn import functional
 from graphopt.nn.functional.windows import IntOrInts, Padding, spatial
-from graphopt.nn.layer.layers import Layer, LayerAttr, required
+from graphopt.nn.layer.layers import Layer, LayerAttr, arguments, required
 from graphopt.tensor.operands import TensorLike
 
 
@@ -115,10 +116,7 @@ class Conv1D(_Conv):
         padding: Padding = 0, dilation: IntOrInts = 1, groups: int = 1, padding_mode: str = "zeros",
         weight_attr: LayerAttr = None, bias_attr: LayerAttr = None, data_format: str = "NCL",
     ) -> None:  # fmt: skip
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode,
-            weight_attr, bias_attr, data_format,
-        )  # fmt: skip
+        super().__init__(**arguments(locals()))
 
 
 class Conv2D(_Conv):
@@ -157,10 +155,7 @@ class Conv2D(_Conv):
         padding: Padding = 0, dilation: IntOrInts = 1, groups: int = 1, padding_mode: str = "zeros",
         weight_attr: LayerAttr = None, bias_attr: LayerAttr = None, data_format: str = "NCHW",
     ) -> None:  # fmt: skip
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode,
-            weight_attr, bias_attr, data_format,
-        )  # fmt: skip
+        super().__init__(**arguments(locals()))
 
 
 class Conv3D(_Conv):
@@ -181,22 +176,12 @@ class Conv3D(_Conv):
         padding: Padding = 0, dilation: IntOrInts = 1, groups: int = 1, padding_mode: str = "zeros",
         weight_attr: LayerAttr = None, bias_attr: LayerAttr = None, data_format: str = "NCDHW",
     ) -> None:  # fmt: skip
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode,
-            weight_attr, bias_attr, data_format,
-        )  # fmt: skip
+        super().__init__(**arguments(locals()))
 
 
 class _ConvTranspose(_Conv):
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: IntOrInts, stride: IntOrInts,
-        padding: Padding, output_padding: IntOrInts, dilation: IntOrInts, groups: int,
-        weight_attr: LayerAttr, bias_attr: LayerAttr, data_format: str,
-    ) -> None:  # fmt: skip
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, "zeros",
-            weight_attr, bias_attr, data_format,
-        )  # fmt: skip
+    def __init__(self, output_padding: IntOrInts, **others: Any) -> None:  # noqa: ANN401 - _Conv's
+        super().__init__(padding_mode="zeros", **others)
         self.output_padding = output_padding
 
     def _weight(self) -> tuple[list[int], Initializer | None]:
@@ -211,7 +196,7 @@ class _ConvTranspose(_Conv):
 
 
 class Conv1DTranspose(_ConvTranspose):
-    """Transposed convolution: what the gradient of ``Conv1D`` for its x does; plus bias.
+    """Transposed convolution: x is mapped as ``Conv1D`` maps gradients back to its x; plus bias.
 
     x: [n, c, l]   weight: [c, o / groups, k]   bias: [o]
 
@@ -229,14 +214,11 @@ class Conv1DTranspose(_ConvTranspose):
         dilation: IntOrInts = 1, weight_attr: LayerAttr = None, bias_attr: LayerAttr = None,
         data_format: str = "NCL",
     ) -> None:  # fmt: skip
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation,
-            groups, weight_attr, bias_attr, data_format,
-        )  # fmt: skip
+        super().__init__(**arguments(locals()))
 
 
 class Conv2DTranspose(_ConvTranspose):
-    """Transposed convolution: what the gradient of ``Conv2D`` for its x does; plus bias.
+    """Transposed convolution: x is mapped as ``Conv2D`` maps gradients back to its x; plus bias.
 
     x: [n, c, h, w]   weight: [c, o / groups, kh, kw]   bias: [o]
 
@@ -273,14 +255,11 @@ class Conv2DTranspose(_ConvTranspose):
         groups: int = 1, weight_attr: LayerAttr = None, bias_attr: LayerAttr = None,
         data_format: str = "NCHW",
     ) -> None:  # fmt: skip
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation,
-            groups, weight_attr, bias_attr, data_format,
-        )  # fmt: skip
+        super().__init__(**arguments(locals()))
 
 
 class Conv3DTranspose(_ConvTranspose):
-    """Transposed convolution: what the gradient of ``Conv3D`` for its x does; plus bias.
+    """Transposed convolution: x is mapped as ``Conv3D`` maps gradients back to its x; plus bias.
 
     x: [n, c, d, h, w]   weight: [c, o / groups, kd, kh, kw]   bias: [o]
 
@@ -298,7 +277,4 @@ class Conv3DTranspose(_ConvTranspose):
         groups: int = 1, weight_attr: LayerAttr = None, bias_attr: LayerAttr = None,
         data_format: str = "NCDHW",
     ) -> None:  # fmt: skip
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation,
-            groups, weight_attr, bias_attr, data_format,
-        )  # fmt: skip
+        super().__init__(**arguments(locals()))

@@ -345,6 +345,11 @@ def required(parameter: Parameter | None, argument: str) -> Parameter:
     return parameter
 
 
+def arguments(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """What a constructor was given, by name, of its ``locals()``."""
+    return {k: v for k, v in scope.items() if k not in ("self", "__class__")}
+
+
 class FunctionLayer(Layer):
     """A layer without parameters: one function, with fixed options.
 
@@ -352,15 +357,14 @@ class FunctionLayer(Layer):
     of the same names.
     """
 
-    def __init__(self, function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    def __init__(self, function: Callable[..., Any], scope: Mapping[str, Any]) -> None:
         super().__init__()
-        self.function, self.name = function, given.get("name")
-        self.options = {k: v for k, v in given.items() if k not in ("self", "__class__", "name")}
+        self.options = arguments(scope)
+        self.function, self.name = function, self.options.pop("name", None)
 
     def forward(self, *inputs: TensorLike) -> Any:  # noqa: ANN401 - the function's own
         """Record the function of the ``inputs``."""
-        name = {} if self.name is None else {"name": self.name}
-        return self.function(*inputs, **self.options, **name)
+        return self.function(*inputs, **self.options, name=self.name)
 
     def extra_repr(self) -> str:
         """The options."""
