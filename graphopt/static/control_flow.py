@@ -146,7 +146,7 @@ def case(
 def _first(
     pairs: Sequence[tuple[Variable, Function]], otherwise: Function, name: str | None
 ) -> Nest:
-    """What belongs to the first true predicate, by halving the list: a file cannot hold a deep nest."""
+    """What belongs to the first true predicate, found by halving: files cannot hold deep nests."""
     if len(pairs) < 2:
         return cond(*pairs[0], otherwise, name) if pairs else otherwise()
     half = len(pairs) // 2

@@ -107,7 +107,7 @@ class ExponentialMovingAverage:
     def apply(
         self, executor: Executor, need_restore: bool = True, scope: Scope | None = None
     ) -> Iterator[None]:
-        """While the ``with`` block runs, the parameters in ``scope`` have the values of their averages.
+        """While the ``with`` block runs, the parameters in ``scope`` are their averages.
 
         ``scope`` is the current one by default; ``executor`` runs what puts the averages there.
         Without ``need_restore`` they stay behind the block too, until ``restore``.

@@ -313,7 +313,7 @@ def softplus(
 
 
 def softshrink(x: TensorLike, threshold: float = 0.5, name: str | None = None) -> Variable:
-    """x - ``threshold`` above it, x + ``threshold`` below its negative, 0 between        x: [*n].
+    """x - ``threshold`` above it, x + ``threshold`` below its negative, else 0        x: [*n].
 
     >>> softshrink(x)
     <Variable sub_0 : f32[N, 4]>

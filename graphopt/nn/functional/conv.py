@@ -1,4 +1,7 @@
-"""Convolutions. The functions differ in their numbers of spatial dims; the work is done once.
+"""Convolutions of one, two and three spatial dims.
+
+Their signatures are written out, as type checkers, editors and Paddle's own defaults and orders
+want them; what is said at length and what is done stands once, for any number of dims.
 
 A weight is [out, in / groups, *kernel]; of a transposed convolution [in, out / groups, *kernel].
 """

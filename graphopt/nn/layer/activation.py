@@ -193,7 +193,7 @@ class Softplus(FunctionLayer):
 
 
 class Softshrink(FunctionLayer):
-    """x - ``threshold`` above it, x + ``threshold`` below its negative, 0 between        x: [*n]."""
+    """x - ``threshold`` above it, x + ``threshold`` below its negative, else 0        x: [*n]."""
 
     def __init__(self, threshold: float = 0.5, name: str | None = None) -> None:
         super().__init__(functional.softshrink, locals())
