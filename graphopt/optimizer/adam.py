@@ -81,18 +81,12 @@ class Adam(_Betas):
 
     def _update(self, state: State, w: Variable, dw: Variable, lr: Variable) -> None:
         m, s = self._moments(state, w)
-        if self._amsgrad:
-            top = state.new("moment2_max", w.tensor_type)
-            b1, b2 = self._powers(state, w)
-            into = [w, m, s, top, b1, b2]
-            state.g.emit("AMSGrad", w, dw, m, s, top, b1, b2, lr, into=into, **self._hyper)
-            return
+        top = [state.new("moment2_max", w.tensor_type)] if self._amsgrad else []
         b1, b2 = self._powers(state, w)
-        into = [w, m, s, b1, b2]
-        decay = self._decay(state.parameter)
         state.g.emit(
-            "Adam", w, dw, m, s, b1, b2, self._scaled(state, lr), into=into,
-            weight_decay=decay, **self._hyper,
+            "AMSGrad" if self._amsgrad else "Adam",
+            w, dw, m, s, *top, b1, b2, self._scaled(state, lr), into=[w, m, s, *top, b1, b2],
+            weight_decay=self._decay(state.parameter), **self._hyper,
         )  # fmt: skip
 
     def _decay(self, p: Variable) -> float:

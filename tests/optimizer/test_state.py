@@ -243,6 +243,13 @@ def test_adamw_factors_and_momentum_rescaling():
     np.testing.assert_allclose(scaled.step(1.0), half.step(0.5), rtol=1e-6)
 
 
+def test_adamw_with_amsgrad_decays_and_scales_its_rate():
+    options: Any = {"weight_decay": 0.5, "lr_ratio": lambda p: 0.5}
+    plain = Model(go.optimizer.AdamW(0.1, **options)).step(1.0)
+    top = Model(go.optimizer.AdamW(0.1, amsgrad=True, **options)).step(1.0)
+    np.testing.assert_allclose(top, plain, rtol=1e-6)  # the first s is the largest so far
+
+
 def test_a_rate_set_after_cloning_holds_in_the_clone():
     model = Model(go.optimizer.SGD(0.5))
     clone = model.main.clone()

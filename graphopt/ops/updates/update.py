@@ -136,12 +136,14 @@ def adamax(
 def amsgrad(
     g: Tape, w: Variable, dw: Variable, m: Variable, s: Variable, top: Variable, b1: Variable,
     b2: Variable, lr: Variable,
-    *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8,
+    *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8, weight_decay: float = 0.0,
 ) -> Updates:  # fmt: skip
     """Adam with s replaced in the step by its running maximum.
 
     w, dw, m, s, top: [*s]   b1, b2: [1]   lr: []        Reddi, Kale, Kumar, 2018.
     """
+    if weight_decay:
+        w = g.Mul(w, g.Sub(1.0, g.Mul(lr, weight_decay)))
     m_next, s_next = _blend(g, m, dw, beta1), _blend(g, s, g.Mul(dw, dw), beta2)
     top_next = g.Max(top, s_next)
     step = _adam_step(g, m_next, top_next, b1, b2, lr, epsilon)
