@@ -10,7 +10,7 @@ from graphopt.errors import ArgumentTypeError
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.literals import number
 from graphopt.optimizer.checks import in_unit, not_negative
-from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
+from graphopt.optimizer.optimizer import Optimizer, Parameters, RateLike, WeightDecay
 from graphopt.optimizer.state import State
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -21,7 +21,7 @@ class _Betas(Optimizer):
 
     def __init__(
         self,
-        learning_rate: LearningRate = 0.001,
+        learning_rate: RateLike = 0.001,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
@@ -60,7 +60,7 @@ class Adam(_Betas):
 
     def __init__(
         self,
-        learning_rate: LearningRate = 0.001,
+        learning_rate: RateLike = 0.001,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
@@ -112,7 +112,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate: LearningRate = 0.001,
+        learning_rate: RateLike = 0.001,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
@@ -162,7 +162,7 @@ class Lamb(_Betas):
 
     def __init__(
         self,
-        learning_rate: LearningRate = 0.001,
+        learning_rate: RateLike = 0.001,
         lamb_weight_decay: float = 0.01,
         beta1: float = 0.9,
         beta2: float = 0.999,
@@ -196,7 +196,7 @@ class NAdam(_Betas):
 
     def __init__(
         self,
-        learning_rate: LearningRate = 0.002,
+        learning_rate: RateLike = 0.002,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,

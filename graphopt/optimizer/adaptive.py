@@ -7,7 +7,7 @@ from typing import Any
 from graphopt.clip import ClipGradBase
 from graphopt.ir.model.variable import Variable
 from graphopt.optimizer.checks import not_negative
-from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
+from graphopt.optimizer.optimizer import Optimizer, Parameters, RateLike, WeightDecay
 from graphopt.optimizer.state import State
 
 
@@ -19,7 +19,7 @@ class Adadelta(Optimizer):
 
     def __init__(
         self,
-        learning_rate: LearningRate = 0.001,
+        learning_rate: RateLike = 0.001,
         epsilon: float = 1e-6,
         rho: float = 0.95,
         parameters: Parameters | None = None,
@@ -44,7 +44,7 @@ class Adagrad(Optimizer):
 
     def __init__(
         self,
-        learning_rate: LearningRate,
+        learning_rate: RateLike,
         epsilon: float = 1e-6,
         parameters: Parameters | None = None,
         weight_decay: WeightDecay | None = None,
@@ -72,7 +72,7 @@ class RMSProp(Optimizer):
 
     def __init__(
         self,
-        learning_rate: LearningRate,
+        learning_rate: RateLike,
         rho: float = 0.95,
         epsilon: float = 1e-6,
         momentum: float = 0.0,

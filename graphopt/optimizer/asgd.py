@@ -8,7 +8,7 @@ from graphopt.clip import ClipGradBase
 from graphopt.errors import ArgumentError, ArgumentTypeError, did_you_mean
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.types import TensorType
-from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
+from graphopt.optimizer.optimizer import Optimizer, Parameters, RateLike, WeightDecay
 from graphopt.optimizer.state import State
 from graphopt.runtime.state.storages import STORAGES
 
@@ -50,7 +50,7 @@ class ASGD(Optimizer):
 
     def __init__(
         self,
-        learning_rate: LearningRate = 0.001,
+        learning_rate: RateLike = 0.001,
         batch_num: int = 1,
         parameters: Parameters | None = None,
         weight_decay: WeightDecay | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 from graphopt.clip import ClipGradBase
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.literals import number
-from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
+from graphopt.optimizer.optimizer import Optimizer, Parameters, RateLike, WeightDecay
 from graphopt.optimizer.state import State
 
 
@@ -19,7 +19,7 @@ class Momentum(Optimizer):
 
     def __init__(
         self,
-        learning_rate: LearningRate = 0.001,
+        learning_rate: RateLike = 0.001,
         momentum: float = 0.9,
         parameters: Parameters | None = None,
         use_nesterov: bool = False,

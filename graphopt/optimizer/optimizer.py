@@ -16,7 +16,7 @@ from graphopt.ir.types.types import to_onnx_dtype
 from graphopt.ir.types.where import at
 from graphopt.optimizer.groups import Group, as_groups
 from graphopt.optimizer.lr import LRScheduler
-from graphopt.optimizer.rate import Rate
+from graphopt.optimizer.rate import LearningRate
 from graphopt.optimizer.state import State, StateTable
 from graphopt.passes.gradients.backward import append_backward, check_variable
 from graphopt.passes.gradients.untrainable import check_trainable
@@ -26,7 +26,7 @@ from graphopt.scoping import default_startup_program
 
 ParamsGrads = list[tuple[Parameter, Variable]]
 Parameters = Sequence[Parameter] | Sequence[Mapping[str, Any]]
-LearningRate = float | LRScheduler
+RateLike = float | LRScheduler
 WeightDecay = float | WeightDecayRegularizer
 HALF = 2  # bytes of the dtypes that may train through a float32 master weight
 SCHEDULER_KEY, MASTER_KEY = "LR_Scheduler", "master_weights"
@@ -50,14 +50,14 @@ class Optimizer:
 
     def __init__(
         self,
-        learning_rate: LearningRate,
+        learning_rate: RateLike,
         parameters: Parameters | None = None,
         weight_decay: WeightDecay | None = None,
         grad_clip: ClipGradBase | None = None,
         multi_precision: bool = False,
         name: str | None = None,
     ) -> None:
-        self._rate = Rate(learning_rate)
+        self._rate = LearningRate(learning_rate)
         self.regularization = as_regularizer(weight_decay)
         self._groups = as_groups(parameters, self.regularization, grad_clip)
         self._grad_clip = grad_clip

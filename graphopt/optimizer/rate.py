@@ -16,7 +16,7 @@ from graphopt.optimizer.lr import LRScheduler, ReduceOnPlateau
 from graphopt.parameters import create_state
 
 
-class Rate:
+class LearningRate:
     """One optimizer's learning rate and the variables that hold it, one per Program and dtype.
 
     Raises:

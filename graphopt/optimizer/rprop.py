@@ -7,7 +7,7 @@ from typing import Any
 from graphopt.clip import ClipGradBase
 from graphopt.errors import ArgumentError
 from graphopt.ir.model.variable import Variable
-from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters
+from graphopt.optimizer.optimizer import Optimizer, Parameters, RateLike
 from graphopt.optimizer.state import State
 
 
@@ -23,7 +23,7 @@ class Rprop(Optimizer):
 
     def __init__(
         self,
-        learning_rate: LearningRate = 0.001,
+        learning_rate: RateLike = 0.001,
         learning_rate_range: tuple[float, float] = (1e-5, 50.0),
         parameters: Parameters | None = None,
         etas: tuple[float, float] = (0.5, 1.2),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphopt.clip import ClipGradBase
 from graphopt.ir.model.variable import Variable
-from graphopt.optimizer.optimizer import LearningRate, Optimizer, Parameters, WeightDecay
+from graphopt.optimizer.optimizer import Optimizer, Parameters, RateLike, WeightDecay
 from graphopt.optimizer.state import State
 
 
@@ -16,7 +16,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        learning_rate: LearningRate = 0.001,
+        learning_rate: RateLike = 0.001,
         parameters: Parameters | None = None,
         weight_decay: WeightDecay | None = None,
         grad_clip: ClipGradBase | None = None,

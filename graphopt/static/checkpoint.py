@@ -12,7 +12,7 @@ from graphopt.ir.model.program import Program
 from graphopt.ir.model.variable import Variable
 from graphopt.onnxio.tensors import load_tensors, save_tensors
 from graphopt.optimizer.lr import LRScheduler
-from graphopt.optimizer.rate import Rate
+from graphopt.optimizer.rate import LearningRate
 from graphopt.runtime.front.executor import Executor
 from graphopt.runtime.state.scope import Scope
 
@@ -116,7 +116,7 @@ def _schedulers(program: Program) -> list[tuple[str, LRScheduler]]:
     return [
         (name, rate.scheduler)
         for name, rate in program.rates.items()
-        if isinstance(rate, Rate) and rate.scheduler is not None
+        if isinstance(rate, LearningRate) and rate.scheduler is not None
     ]
 
 

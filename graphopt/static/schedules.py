@@ -13,7 +13,7 @@ from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.types import to_onnx_dtype
 from graphopt.optimizer.lr import LRScheduler
-from graphopt.optimizer.rate import Rate as LearningRate
+from graphopt.optimizer.rate import LearningRate
 
 INPUT = "learning_rate"
 
