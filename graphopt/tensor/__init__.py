@@ -1,7 +1,21 @@
 """SAY: functions on tensors with Paddle's names. Each records a few ONNX ops.
 
-They record into the Program of their operands, or into the default main Program. Numbers and
-arrays become constants; ``name`` names the result.
+They record into the Program of their operands, or into the default main Program. An operand is a
+Variable, a number, a list of numbers or an array; all but Variables become constants. ``name``
+names the result; without one it is named after its op.
+
+In the docstrings ``x: [*n, k]`` is a tensor of any dims and a last one of k elements, and operands
+that "broadcast" are stretched to one shape as in numpy. A negative axis counts from the last one.
+``dtype`` is a numpy dtype or its name, such as "float32" or "bfloat16".
+
+What any of the functions may raise is said here, and not again at each:
+
+- ArgumentTypeError: an operand is no tensor, number, list of numbers or array; an axis, a dim, an
+  index or a count is no int; a ``dtype`` is none; the number of dims is needed and not known.
+- ArgumentError: a tensor does not have the axis; an integer operand cannot hold the number beside
+  it; operands are of different Programs.
+- ShapeError: the ops cannot take operands of these shapes, e.g. as they do not broadcast.
+- DTypeError: the ops cannot take operands of these dtypes, e.g. integers where floats are wanted.
 """
 
 from graphopt.tensor.creation import (

@@ -32,13 +32,16 @@ def arange(
     dtype: DTypeLike | None = None,
     name: str | None = None,
 ) -> Variable:
-    """The numbers start, start + step, … below end; i64 if all are ints, else f32.
+    """The numbers ``start``, ``start`` + ``step``, … below ``end`` (above it for a negative step).
+
+    A single bound is the end, and the start is 0. ``dtype`` is by default f32 if one of the numbers
+    is a float, else i64.
 
     >>> arange(5), arange(0.0, 1.0, 0.25)
     (<Variable range_0 : i64[5]>, <Variable range_1 : f32[4]>)
 
     Raises:
-        ArgumentError: step is 0.
+        ArgumentError: ``step`` is 0; an integer ``dtype`` cannot hold a float that is given.
     """
     if end is None:
         start, end = 0, start
@@ -64,13 +67,15 @@ def _scalar(g: Tape, value: Number, dtype: np.dtype) -> Variable:
 
 
 def assign(x: TensorLike, output: Variable | None = None) -> Variable:
-    """A copy of x, or ``output`` with x's value: a persistable keeps it for the next run.
+    """A copy of ``x``, or ``output`` with the value of ``x``, which lasts if it is persistable.
+
+    x: [*n]   output: [*n] of x's dtype; a number or an array as ``x`` takes the dtype of ``output``
 
     >>> assign([1, 2, 3])
     <Variable identity_0 : i64[3]>
 
     Raises:
-        ShapeError: ``output`` has another type.
+        ShapeError: ``output`` has another shape or dtype.
         ArgumentError: ``output`` has a value already and is not persistable.
     """
     g = recorder(x, output)
@@ -112,7 +117,13 @@ def eye(
     dtype: DTypeLike = "float32",
     name: str | None = None,
 ) -> Variable:
-    """Ones on the diagonal, zeros elsewhere        result: [num_rows, num_columns]."""
+    """Ones on the main diagonal, zeros elsewhere        result: [num_rows, num_columns].
+
+    ``num_columns`` is by default ``num_rows``, and ``dtype`` f32.
+
+    >>> eye(2, 3)
+    <Variable eyelike_0 : f32[2, 3]>
+    """
     columns = num_rows if num_columns is None else num_columns
     g = recorder()
     base = g.ConstantOfShape([num_rows, columns], value=np.zeros(1, as_dtype(dtype)))
@@ -125,7 +136,10 @@ def full(
     dtype: DTypeLike | None = None,
     name: str | None = None,
 ) -> Variable:
-    """Every element ``fill_value``; f32 unless ``dtype`` says.
+    """A tensor of ``shape`` whose elements are all ``fill_value``.
+
+    ``fill_value`` is a number or a Variable of one element; ``dtype`` is by default that of the
+    Variable, or f32.
 
     >>> full([2, 3], 0.5)
     <Variable constantofshape_0 : f32[2, 3]>
@@ -154,7 +168,9 @@ def full_like(
     dtype: DTypeLike | None = None,
     name: str | None = None,
 ) -> Variable:
-    """Every element ``fill_value``, in the shape of x        x: [*n].
+    """A tensor of the shape of ``x`` whose elements are all ``fill_value``        x: [*n].
+
+    ``fill_value`` is a number or a Variable of one element; ``dtype`` is by default that of ``x``.
 
     >>> full_like(x, 2.0)
     <Variable expand_0 : f32[N, 4]>
@@ -174,8 +190,20 @@ def linspace(
     dtype: DTypeLike | None = None,
     name: str | None = None,
 ) -> Variable:
-    """``num`` numbers from start to stop, both included, evenly spaced        result: [num]."""
+    """``num`` numbers from ``start`` to ``stop``, both included, evenly spaced.
+
+    ``start`` and ``stop`` are numbers or Variables of one element; ``dtype`` is by default f32.
+
+    >>> linspace(0.0, 1.0, 5)
+    <Variable identity_0 : f32[5]>
+
+    Raises:
+        ArgumentTypeError: ``num`` is not an int.
+        ArgumentError: ``num`` is negative.
+    """
     num = integer("linspace: num", num)
+    if num < 0:
+        raise ArgumentError(f"linspace: num must be 0 or more, not {num}", where=here())
     found = as_dtype(dtype or "float32")
     g = recorder(start, stop)
     if not isinstance(start, Variable) and not isinstance(stop, Variable):
@@ -187,7 +215,7 @@ def linspace(
 
 
 def ones(shape: ShapeLike, dtype: DTypeLike | None = None, name: str | None = None) -> Variable:
-    """Ones of a shape; f32 unless ``dtype`` says.
+    """A tensor of ``shape`` with every element 1; f32 unless ``dtype`` says.
 
     >>> ones([2, 3], "int64")
     <Variable constantofshape_0 : i64[2, 3]>
@@ -196,33 +224,43 @@ def ones(shape: ShapeLike, dtype: DTypeLike | None = None, name: str | None = No
 
 
 def ones_like(x: TensorLike, dtype: DTypeLike | None = None, name: str | None = None) -> Variable:
-    """Ones in the shape of x        x: [*n]."""
+    """Ones in the shape of ``x``, and in its dtype unless ``dtype`` says        x: [*n]."""
     return full_like(x, 1, dtype, name)
 
 
 def tril(x: TensorLike, diagonal: int = 0, name: str | None = None) -> Variable:
-    """The part on and below a diagonal (0: the main, 1: the one above), zeros elsewhere.
+    """The elements on and below a diagonal, zeros elsewhere        x, result: [*n, i, j].
 
-    x: [*n, i, j]
+    ``diagonal`` is 0 for the main one, 1 for the one above it, -1 for the one below.
+
+    >>> tril([[1.0, 2.0], [3.0, 4.0]])
+    <Variable trilu_0 : f32[2, 2]>
     """
     g = recorder(x)
     return named(g.Trilu(as_variable(g, x), np.array(diagonal, np.int64), upper=0), name)
 
 
 def triu(x: TensorLike, diagonal: int = 0, name: str | None = None) -> Variable:
-    """The part on and above a diagonal (0: the main, 1: the one above), zeros elsewhere.
+    """The elements on and above a diagonal, zeros elsewhere        x, result: [*n, i, j].
 
-    x: [*n, i, j]
+    ``diagonal`` is 0 for the main one, 1 for the one above it, -1 for the one below.
+
+    >>> triu([[1.0, 2.0], [3.0, 4.0]], diagonal=1)
+    <Variable trilu_0 : f32[2, 2]>
     """
     g = recorder(x)
     return named(g.Trilu(as_variable(g, x), np.array(diagonal, np.int64), upper=1), name)
 
 
 def zeros(shape: ShapeLike, dtype: DTypeLike | None = None, name: str | None = None) -> Variable:
-    """Zeros of a shape; f32 unless ``dtype`` says."""
+    """A tensor of ``shape`` with every element 0; f32 unless ``dtype`` says.
+
+    >>> zeros([2, 3])
+    <Variable constantofshape_0 : f32[2, 3]>
+    """
     return full(shape, 0, dtype, name)
 
 
 def zeros_like(x: TensorLike, dtype: DTypeLike | None = None, name: str | None = None) -> Variable:
-    """Zeros in the shape of x        x: [*n]."""
+    """Zeros in the shape of ``x``, and in its dtype unless ``dtype`` says        x: [*n]."""
     return full_like(x, 0, dtype, name)

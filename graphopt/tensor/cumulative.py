@@ -18,7 +18,9 @@ def cumprod(
     dtype: DTypeLike | None = None,
     name: str | None = None,
 ) -> Variable:
-    """Running product along an axis; of all elements in a row without one        x: [*n].
+    """The product of all elements up to each one, along ``dim``        x, result: [*n].
+
+    Without ``dim`` x is flattened first. ``dtype`` is what x is cast to first.
 
     >>> cumprod(x, dim=1)
     <Variable mul_1 : f32[N, 4]>
@@ -57,7 +59,9 @@ def cumsum(
     dtype: DTypeLike | None = None,
     name: str | None = None,
 ) -> Variable:
-    """Running sum along an axis; of all elements in a row without one        x: [*n].
+    """The sum of all elements up to each one, along ``axis``        x, result: [*n].
+
+    Without ``axis`` x is flattened first. ``dtype`` is what x is cast to first.
 
     >>> cumsum(x, axis=1), cumsum(x).ndim
     (<Variable cumsum_0 : f32[N, 4]>, 1)
@@ -68,7 +72,7 @@ def cumsum(
 
 
 def _row(g: Tape, x: TensorLike, axis: int | None, dtype: DTypeLike | None) -> tuple[Variable, int]:
-    """The operand in the dtype asked for, flattened where there is no axis; and the axis."""
+    """The operand in the wanted dtype, flattened where there is no axis; and the axis."""
     x = as_variable(g, x)
     x = x if dtype is None else cast_to(x, as_dtype(dtype))
     return (g.Reshape(x, [-1]), 0) if axis is None else (x, axis_of(x, axis))

@@ -15,12 +15,17 @@ from graphopt.tensor.operands import TensorLike, as_variable, axis_of, named, ne
 def diag(
     x: TensorLike, offset: int = 0, padding_value: float = 0.0, name: str | None = None
 ) -> Variable:
-    """A matrix with x on a diagonal and padding_value elsewhere; of a matrix, its diagonal.
+    """A matrix with the vector ``x`` on a diagonal; or, of a matrix ``x``, its diagonal.
 
-    x: [n] or [i, j]   offset: 0 is the main diagonal, 1 the one above   result: [m, m] or [k]
+    x: [n] or [i, j]   result: [m, m] with m = n + |offset|, or [k]
+    ``offset`` is 0 for the main diagonal, 1 for the one above it, -1 for the one below. What is not
+    on the diagonal is ``padding_value``.
 
     >>> diag([1.0, 2.0], offset=1), diag(x[:4])
     (<Variable where_0 : f32[3, 3]>, <Variable gather_0 : f32[...]>)
+
+    Raises:
+        ArgumentError: ``x`` is neither a vector nor a matrix.
     """
     g = recorder(x)
     x = as_variable(g, x)
@@ -43,15 +48,16 @@ def _counted(g: Tape, x: Variable) -> Variable:
 def diagonal(
     x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, name: str | None = None
 ) -> Variable:
-    """The elements whose place along axis2 is that along axis1 plus offset, in a new last dim.
+    """The diagonals of matrices, as a new last dim        x: [*n, i, j]   result: [*n, k].
 
-    x: [*n, i, j], the last two at axis1 and axis2   result: [*n, k]
+    The rows of the matrices are the dim ``axis1`` of x, their columns the dim ``axis2``, which may
+    be any two. ``offset`` is 0 for the main diagonal, 1 for the one above it, -1 for the one below.
 
     >>> diagonal(image, axis1=2, axis2=3)
     <Variable gather_0 : f32[N, 3, 8]>
 
     Raises:
-        ArgumentError: the axes are the same.
+        ArgumentError: ``axis1`` and ``axis2`` are the same.
     """
     g = recorder(x)
     x = as_variable(g, x)

@@ -18,16 +18,18 @@ from graphopt.tensor.operands import TensorLike, as_variable
 
 
 def einsum(equation: str, *operands: TensorLike) -> Variable:
-    """Products of elements, summed over the labels that the result does not have.
+    """Products of elements of the ``operands``, summed over the labels that the result lacks.
 
-    Each operand's dims are named by a term of ``equation``, e.g. "ij,jk->ik". A label that comes
-    twice in a term takes the diagonal; "..." stands for dims without a label, which are broadcast.
+    ``equation`` labels the dims of each operand and, behind "->", those of the result: "ij,jk->ik"
+    is a matrix product. A label that comes twice in an operand takes its diagonal; "..." stands for
+    dims without a label, which are broadcast. Without "->" the result has the labels that come
+    once, in alphabetical order.
 
     >>> einsum("ij,kj->ik", x, x), einsum("...ii->...", image)
     (<Variable matmul_0 : f32[N, N]>, <Variable reducesum_0 : f32[N, 3]>)
 
     Raises:
-        ArgumentError: the equation does not fit the operands.
+        ArgumentError: ``equation`` does not fit the ``operands``.
     """
     g = recorder(*operands)
     values = [as_variable(g, v) for v in operands]

@@ -13,7 +13,7 @@ from graphopt.tensor.operands import TensorLike, as_variable, binary, named, pai
 
 
 def equal(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
-    """x == y, elementwise        x, y: broadcast.
+    """x == y, elementwise        x, y: broadcast   result: bool.
 
     >>> equal(x, 0.0)
     <Variable equal_0 : bool[N, 4]>
@@ -39,9 +39,10 @@ def isclose(
     equal_nan: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """|x - y| <= atol + rtol |y|, elementwise; infinities of one sign are close.
+    """|x - y| <= atol + rtol |y|, elementwise        x, y: broadcast   result: bool.
 
-    x, y: broadcast; with ``equal_nan`` NaN is close to NaN
+    Infinities of one sign are close, and with ``equal_nan`` NaN is close to NaN. ``rtol`` and
+    ``atol`` are numbers.
 
     >>> isclose(x, 0.0)
     <Variable or_0 : bool[N, 4]>
@@ -114,5 +115,5 @@ def not_equal(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable
 
 
 def truth(g: Tape, x: TensorLike) -> Variable:
-    """x as bool."""
+    """x as bool: whether each element is not 0."""
     return cast_to(as_variable(g, x), np.dtype("?"))

@@ -33,7 +33,7 @@ INT64_MIN = np.iinfo(np.int64).min
 
 
 def cast(x: TensorLike, dtype: DTypeLike) -> Variable:
-    """Another dtype; floats are cut to integers        x: [*n].
+    """``x`` in another ``dtype``; floats lose their fraction on the way to integers        x: [*n].
 
     >>> cast(x, "int64")
     <Variable cast_0 : i64[N, 4]>
@@ -42,15 +42,23 @@ def cast(x: TensorLike, dtype: DTypeLike) -> Variable:
 
 
 def chunk(x: TensorLike, chunks: int, axis: int = 0, name: str | None = None) -> list[Variable]:
-    """``chunks`` equal pieces along an axis; see ``split``."""
+    """``x`` cut into ``chunks`` equal pieces along ``axis``        x: [*n].
+
+    Raises:
+        ArgumentTypeError: ``chunks`` is not an int.
+        ArgumentError: the dim cannot be cut into so many.
+    """
     return split(x, chunks, axis, name)
 
 
 def concat(x: Sequence[TensorLike], axis: int = 0, name: str | None = None) -> Variable:
-    """Tensors joined along an axis        x: equal shapes but for that axis.
+    """Tensors joined along ``axis``        x: a list of tensors, alike in all dims but that one.
 
     >>> concat([x, x], axis=1)
     <Variable concat_0 : f32[N, 8]>
+
+    Raises:
+        ArgumentError: ``x`` is not a list or tuple, or is empty.
     """
     g, parts = _parts("concat", x)
     return named(g.Concat(*parts, axis=axis_of(parts[0], axis)), name)
@@ -66,10 +74,13 @@ def _parts(function: str, x: Sequence[TensorLike]) -> tuple[Tape, list[Variable]
 def flatten(
     x: TensorLike, start_axis: int = 0, stop_axis: int = -1, name: str | None = None
 ) -> Variable:
-    """The dims from start_axis to stop_axis made one        x: [*n].
+    """The dims from ``start_axis`` to ``stop_axis``, both included, made one        x: [*n].
 
     >>> flatten(image, start_axis=1)
     <Variable reshape_0 : f32[N, 192]>
+
+    Raises:
+        ArgumentError: ``start_axis`` is behind ``stop_axis``.
     """
     g = recorder(x)
     x = as_variable(g, x)
@@ -94,7 +105,11 @@ def flatten(
 
 
 def flip(x: TensorLike, axis: int | Sequence[int], name: str | None = None) -> Variable:
-    """The order along axes reversed        x: [*n]."""
+    """The elements in reversed order along ``axis``, an int or a list of ints        x: [*n].
+
+    >>> flip(x, axis=1)
+    <Variable slice_0 : f32[N, 4]>
+    """
     g = recorder(x)
     x = as_variable(g, x)
     axes = axes_of(x, axis) or []
@@ -109,14 +124,16 @@ def numel(x: TensorLike, name: str | None = None) -> Variable:
 
 
 def reshape(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variable:
-    """Other dims for as many elements; one -1 is what is left, 0 copies a dim        x: [*n].
+    """The elements of ``x``, in their order, in another ``shape``        x: [*n].
+
+    One dim may be -1: what is left of the elements. A dim of 0 is that of x in the same place.
 
     >>> reshape(x, [-1, 2, 2]), reshape(x, x.shape)
     (<Variable reshape_0 : f32[N, 2, 2]>, <Variable reshape_1 : f32[N, 4]>)
 
     Raises:
-        ArgumentError: more than one -1.
-        ShapeError: the sizes differ.
+        ArgumentError: ``shape`` has more than one -1, a dim below that, or a 0 where x has no dim.
+        ShapeError: ``shape`` is for another number of elements.
     """
     g = recorder(x, *items_of(shape))
     x = as_variable(g, x)
@@ -143,6 +160,7 @@ def _result_dims(x: Variable, dims: Sequence[int | None]) -> list[int | str | No
 
 
 def _check_reshape(x: Variable, dims: Sequence[int | None]) -> None:
+    """Refuse what is no shape, or holds another number of elements."""
     operands = [(x.name, x.tensor_type), ("shape", [*dims])]
     wrong = [d for d in dims if d is not None and d < -1]
     copied = [k for k, d in enumerate(dims) if d == 0 and k >= x.ndim]
@@ -173,19 +191,26 @@ def roll(
     axis: Axes = None,
     name: str | None = None,
 ) -> Variable:
-    """Elements moved along axes, those pushed out coming in again; flattened without an axis.
+    """Elements moved by ``shifts`` along ``axis``; what leaves at one end comes in at the other.
 
-    x: [*n]
+    x: [*n]   shifts: an int, or one for each axis; without ``axis`` x is rolled as if it were flat
+
+    >>> roll(x, 1, axis=1)
+    <Variable concat_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentTypeError: a shift is not an int.
+        ArgumentError: there is not one shift for each axis.
     """
     g = recorder(x)
     x = as_variable(g, x)
     listed = shifts if isinstance(shifts, (list, tuple)) else [shifts]
     moves = [integer("roll: a shift", shift) for shift in listed]
-    if axis is None:
-        return named(g.reshape_like(_rolled(g, g.Reshape(x, [-1]), moves[0], 0), x), name)
-    axes = [axis] if isinstance(axis, int) else list(axis)
+    axes = [axis] if axis is None or isinstance(axis, int) else list(axis)
     if len(axes) != len(moves):
         raise ArgumentError(f"roll: {len(moves)} shifts for {len(axes)} axes", where=here())
+    if axis is None:
+        return named(g.reshape_like(_rolled(g, g.Reshape(x, [-1]), moves[0], 0), x), name)
     y = x
     for shift, a in zip(moves, axes, strict=True):
         y = _rolled(g, y, shift, axis_of(x, a))
@@ -205,7 +230,7 @@ def _rolled(g: Tape, x: Variable, shift: int, axis: int) -> Variable:
 
 
 def shape(input: TensorLike) -> Variable:
-    """The shape as i64[rank], known when the Program runs        input: [*n].
+    """The shape as a tensor whose values the run knows        input: [*n]   result: i64[rank].
 
     >>> shape(x)
     <Variable shape_0 : i64[2]>
@@ -220,13 +245,16 @@ def split(
     axis: int = 0,
     name: str | None = None,
 ) -> list[Variable]:
-    """Pieces along an axis: a number of equal ones, or their sizes (one may be -1)        x: [*n].
+    """``x`` cut into pieces along ``axis``        x: [*n].
+
+    ``num_or_sections`` is a number of equal pieces, or a list of their sizes; one size may be -1:
+    what is left.
 
     >>> split(x, [1, -1], axis=1)
     [<Variable split_0 : f32[N, 1]>, <Variable split_1 : f32[N, 3]>]
 
     Raises:
-        ArgumentTypeError: num_or_sections is neither an int nor a list of ints.
+        ArgumentTypeError: ``num_or_sections`` is neither an int nor a list of ints.
         ArgumentError: the dim cannot be cut like this.
     """
     g = recorder(x)
@@ -271,7 +299,14 @@ def _uneven(x: Variable, axis: int, how: str) -> ArgumentError:
 
 
 def squeeze(x: TensorLike, axis: Axes = None, name: str | None = None) -> Variable:
-    """Dims of size 1 removed: those of ``axis``, or all; others stay        x: [*n]."""
+    """``x`` without dims of size 1: those among ``axis``, or all        x: [*n].
+
+    ``axis`` is an int or a list of ints. A dim of another size stays; one of unknown size must turn
+    out to be 1 if ``axis`` names it.
+
+    >>> squeeze(x[:, :1], axis=1)
+    <Variable squeeze_0 : f32[N]>
+    """
     g = recorder(x)
     x = as_variable(g, x)
     axes = axes_of(x, axis)
@@ -283,10 +318,13 @@ def squeeze(x: TensorLike, axis: Axes = None, name: str | None = None) -> Variab
 
 
 def stack(x: Sequence[TensorLike], axis: int = 0, name: str | None = None) -> Variable:
-    """Tensors of one shape joined along a new axis        x: [*n] each.
+    """Tensors joined along a new dim, which is put in at ``axis``        x: a list of tensors [*n].
 
     >>> stack([x, x], axis=1)
     <Variable concat_0 : f32[N, 2, 4]>
+
+    Raises:
+        ArgumentError: ``x`` is not a list or tuple, or is empty.
     """
     g, parts = _parts("stack", x)
     at = axis_of(parts[0], axis, extra=1)
@@ -294,10 +332,13 @@ def stack(x: Sequence[TensorLike], axis: int = 0, name: str | None = None) -> Va
 
 
 def transpose(x: TensorLike, perm: Sequence[int], name: str | None = None) -> Variable:
-    """Dims in another order        x: [*n]   result: [n[perm]].
+    """Dims in another order: dim k of the result is dim ``perm[k]`` of ``x``        x: [*n].
 
     >>> transpose(image, [0, 2, 3, 1])
     <Variable transpose_0 : f32[N, 8, 8, 3]>
+
+    Raises:
+        ArgumentError: ``perm`` does not name every dim once.
     """
     g = recorder(x)
     x = as_variable(g, x)
@@ -312,7 +353,11 @@ def transpose(x: TensorLike, perm: Sequence[int], name: str | None = None) -> Va
 
 
 def unbind(input: TensorLike, axis: int = 0) -> list[Variable]:
-    """The slices along an axis, without it; the dim must be known        input: [*n]."""
+    """The slices of ``input`` along ``axis``, without that dim        input: [*n].
+
+    Raises:
+        ArgumentError: the size of the dim is not known.
+    """
     g = recorder(input)
     x = as_variable(g, input)
     at = axis_of(x, axis)
@@ -322,7 +367,9 @@ def unbind(input: TensorLike, axis: int = 0) -> list[Variable]:
 
 
 def unsqueeze(x: TensorLike, axis: int | Sequence[int], name: str | None = None) -> Variable:
-    """New dims of size 1, put in one after another        x: [*n].
+    """``x`` with new dims of size 1 at ``axis``        x: [*n].
+
+    ``axis`` is an int, or a list of ints of which each counts in the result of those before it.
 
     >>> unsqueeze(x, [0, -1])
     <Variable unsqueeze_0 : f32[1, N, 4, 1]>
@@ -336,7 +383,13 @@ def unsqueeze(x: TensorLike, axis: int | Sequence[int], name: str | None = None)
 
 
 def unstack(x: TensorLike, axis: int = 0, num: int | None = None) -> list[Variable]:
-    """The slices along an axis, without it; ``num`` is their number, checked        x: [*n]."""
+    """The slices of ``x`` along ``axis``, without that dim        x: [*n].
+
+    ``num`` is how many there must be, if it is given.
+
+    Raises:
+        ArgumentError: the size of the dim is not known, or is not ``num``.
+    """
     pieces = unbind(x, axis)
     if num is not None and num != len(pieces):
         raise ArgumentError(f"unstack: num is {num}, there are {len(pieces)} slices", where=here())

@@ -6,22 +6,23 @@ import math
 
 import numpy as np
 
-from graphopt.errors import ArgumentTypeError
+from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.ir.model import arithmetic
 from graphopt.ir.model.arithmetic import cast_to
 from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.literals import as_literal
 from graphopt.ir.types.where import here
 from graphopt.scoping import recorder
 from graphopt.tensor.operands import TensorLike, as_variable, binary, named, pair, unary
 
 
 def abs(x: TensorLike, name: str | None = None) -> Variable:
-    """|x|, of slope 0 at 0        x: [*n]."""
+    """|x|, whose gradient is 0 at 0        x: [*n]."""
     return unary("Abs", x, name)
 
 
 def acos(x: TensorLike, name: str | None = None) -> Variable:
-    """The angle whose cosine is x        x: [*n]."""
+    """The angle in [0, π] whose cosine is x        x: [*n]."""
     return unary("Acos", x, name)
 
 
@@ -35,17 +36,17 @@ def add(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
 
 
 def asin(x: TensorLike, name: str | None = None) -> Variable:
-    """The angle whose sine is x        x: [*n]."""
+    """The angle in [-π/2, π/2] whose sine is x        x: [*n]."""
     return unary("Asin", x, name)
 
 
 def atan(x: TensorLike, name: str | None = None) -> Variable:
-    """The angle whose tangent is x        x: [*n]."""
+    """The angle in (-π/2, π/2) whose tangent is x        x: [*n]."""
     return unary("Atan", x, name)
 
 
 def atan2(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
-    """The angle of the point (y, x) from the first axis, in (-π, π]; 0 at (0, 0).
+    """The angle of the point (y, x) with the first axis, in (-π, π]; 0 at (0, 0).
 
     x, y: broadcast; x is the height, as in atan(x / y)
 
@@ -75,10 +76,15 @@ def clip(
     max: TensorLike | None = None,
     name: str | None = None,
 ) -> Variable:
-    """min(max(x, min), max), of slope 1 inside and on the bounds        x: [*n]   min, max: [].
+    """min(max(x, ``min``), ``max``); the gradient is 1 inside and on the bounds        x: [*n].
+
+    A bound is a number or a Variable of one element; None is no bound.
 
     >>> clip(x, min=0.0)
     <Variable clip_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentError: a bound has more than one element, or none.
     """
     g = recorder(x, min, max)
     x = as_variable(g, x)
@@ -91,7 +97,10 @@ def _bound(x: Variable, value: TensorLike | None) -> Variable | None:
         return None
     g = recorder(x, value)
     if not isinstance(value, Variable):
-        return g.const(np.asarray(value).reshape(()), x.dtype)
+        number = as_literal(value)
+        if number.size != 1:
+            raise ArgumentError(f"clip: a bound is one number, not {value!r}", where=here())
+        return g.const(number.reshape(()), x.dtype)
     bound = cast_to(value, x.dtype)
     return bound if bound.ndim == 0 else g.Reshape(bound, np.zeros(0, np.int64))
 
@@ -107,7 +116,7 @@ def cosh(x: TensorLike, name: str | None = None) -> Variable:
 
 
 def divide(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
-    """x / y; integers give f32        x, y: broadcast."""
+    """x / y; the quotient of integers is f32        x, y: broadcast."""
     return binary("Div", x, y, name, to_float=True)
 
 
@@ -144,7 +153,10 @@ def floor_divide(x: TensorLike, y: TensorLike, name: str | None = None) -> Varia
 
 
 def fmax(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
-    """The larger of x and y, or the one that is not NaN; ties go to x        x, y: broadcast."""
+    """The larger of x and y, or the one that is not NaN        x, y: broadcast.
+
+    Of equal elements x gets the gradient.
+    """
     left, right = pair("Max", x, y)
     g = recorder(left, right)
     wins = g.Or(g.GreaterOrEqual(left, right), g.IsNaN(right))
@@ -152,7 +164,10 @@ def fmax(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
 
 
 def fmin(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
-    """The smaller of x and y, or the one that is not NaN; ties go to x        x, y: broadcast."""
+    """The smaller of x and y, or the one that is not NaN        x, y: broadcast.
+
+    Of equal elements x gets the gradient.
+    """
     left, right = pair("Min", x, y)
     g = recorder(left, right)
     wins = g.Or(g.LessOrEqual(left, right), g.IsNaN(right))
@@ -160,10 +175,10 @@ def fmin(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
 
 
 def increment(x: Variable, value: float = 1.0, name: str | None = None) -> Variable:
-    """x + value; a persistable x is assigned the sum        x: [*n].
+    """x + ``value``, a number; a persistable ``x`` is assigned the sum        x: [*n].
 
     Raises:
-        ArgumentTypeError: x is not a Variable.
+        ArgumentTypeError: ``x`` is not a Variable.
     """
     if not isinstance(x, Variable):
         raise ArgumentTypeError(f"increment takes a Variable, not {x!r}", where=here())
@@ -176,7 +191,7 @@ def increment(x: Variable, value: float = 1.0, name: str | None = None) -> Varia
 
 
 def lerp(x: TensorLike, y: TensorLike, weight: TensorLike, name: str | None = None) -> Variable:
-    """x + weight (y - x); the weight gets no gradient        x, y, weight: broadcast."""
+    """x + weight (y - x); no gradient flows to ``weight``        x, y, weight: broadcast."""
     left, right = pair("Sub", y, x)
     weight = stopped(weight) if isinstance(weight, Variable) else weight
     step = binary("Mul", binary("Sub", left, right, None), weight, None)
@@ -184,7 +199,7 @@ def lerp(x: TensorLike, y: TensorLike, weight: TensorLike, name: str | None = No
 
 
 def stopped(x: Variable) -> Variable:
-    """x without its gradient: x itself if it has none, else a copy that gradients stop at."""
+    """x without its gradient: x itself if none flows to it, else a copy where gradients stop."""
     if x.stop_gradient:
         return x
     copy: Variable = recorder(x).Identity(x)
@@ -219,12 +234,12 @@ def log2(x: TensorLike, name: str | None = None) -> Variable:
 
 
 def maximum(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
-    """The larger of x and y; ties share the gradient        x, y: broadcast."""
+    """The larger of x and y; equal elements share the gradient        x, y: broadcast."""
     return binary("Max", x, y, name)
 
 
 def minimum(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
-    """The smaller of x and y; ties share the gradient        x, y: broadcast."""
+    """The smaller of x and y; equal elements share the gradient        x, y: broadcast."""
     return binary("Min", x, y, name)
 
 
@@ -247,7 +262,7 @@ def neg(x: TensorLike, name: str | None = None) -> Variable:
 
 
 def pow(x: TensorLike, y: TensorLike, name: str | None = None) -> Variable:
-    """The power of x to y        x, y: broadcast.
+    """x to the power of y        x, y: broadcast.
 
     >>> pow(x, 2)
     <Variable pow_0 : f32[N, 4]>
@@ -261,7 +276,10 @@ def reciprocal(x: TensorLike, name: str | None = None) -> Variable:
 
 
 def round(x: TensorLike, decimals: int = 0, name: str | None = None) -> Variable:
-    """The nearest number of so many decimals, the even one of two: 2.5 gives 2        x: [*n]."""
+    """x rounded to so many ``decimals``; of two that are equally near the even one: 2.5 to 2.
+
+    x: [*n]
+    """
     if not decimals:
         return unary("Round", x, name)
     g = recorder(x)
@@ -283,7 +301,10 @@ def scale(
     act: str | None = None,
     name: str | None = None,
 ) -> Variable:
-    """The map scale x + bias, or scale (x + bias)        x: [*n]; ``act`` is not used.
+    """scale x + bias; or scale (x + bias) if not ``bias_after_scale``        x: [*n].
+
+    ``scale`` is a number or a Variable, ``bias`` a number. ``act`` is accepted as in Paddle and not
+    used.
 
     >>> scale(x, scale=2.0, bias=0.5)
     <Variable add_0 : f32[N, 4]>
@@ -299,7 +320,7 @@ def scale(
 
 
 def sign(x: TensorLike, name: str | None = None) -> Variable:
-    """-1, 0 or 1        x: [*n]."""
+    """-1, 0 or 1, as x is negative, 0 or positive        x: [*n]."""
     return unary("Sign", x, name)
 
 

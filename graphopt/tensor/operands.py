@@ -45,7 +45,12 @@ def like(g: Tape, value: TensorLike, x: Variable) -> Variable:
 
 
 def pair(type: str, x: object, y: object) -> tuple[Variable, Variable]:
-    """Two operands in the dtype they meet in; ``type`` is the op that asks, for the error."""
+    """Two operands in the dtype they meet in; ``type`` is the op that asks, for the error.
+
+    Raises:
+        ArgumentTypeError: an operand is neither a Variable nor a number, or list or array of them.
+        DTypeError: an integer Variable meets a float Variable.
+    """
     g = recorder(x, y)
     if not (isinstance(x, Variable) or isinstance(y, Variable)):
         x = as_variable(g, x)
@@ -122,7 +127,7 @@ def axis_of(x: Variable, axis: object, *, extra: int = 0) -> int:
 
 
 def int_vector(g: Tape, values: object) -> Operand:
-    """Ints, Variables of one int, or a Variable of many, as i64[n]: a constant where all are known.
+    """Ints, Variables of one int, or a Variable of many, as i64[n]; a constant where all are known.
 
     Raises:
         ArgumentTypeError: a value is not an int.
@@ -154,6 +159,9 @@ def dims_of(shape: object) -> list[int | None] | None:
     """What is known of a wanted shape: ints, None for a dim given by a Variable.
 
     None where not even the number of dims is known.
+
+    Raises:
+        ArgumentTypeError: a dim is neither an int nor a Variable.
     """
     if isinstance(shape, Constant):
         return [int(v) for v in shape.value.reshape(-1)]
@@ -177,7 +185,12 @@ def with_dims(y: Variable, dims: Sequence[Dim | None] | None) -> Variable:
 
 
 def need_rank(x: Variable, function: str, *ranks: int) -> None:
-    """Raise ArgumentError unless x has one of these numbers of dims."""
+    """Refuse a tensor unless its number of dims is one of ``ranks``.
+
+    Raises:
+        ArgumentError: it is not.
+        ArgumentTypeError: the number of dims is not known.
+    """
     if x.ndim not in ranks:
         wanted = " or ".join(f"{r}-D" for r in ranks)
         raise ArgumentError(

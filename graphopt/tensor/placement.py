@@ -36,7 +36,7 @@ REDUCTIONS = {
 def masked_fill(
     x: TensorLike, mask: TensorLike, value: TensorLike, name: str | None = None
 ) -> Variable:
-    """The value where the mask is true, else x        x, mask: broadcast   value: [].
+    """``value`` where ``mask`` is true, else x        x, mask: broadcast   value: [].
 
     >>> masked_fill(x, x < 0.0, 0.0)
     <Variable where_0 : f32[N, 4]>
@@ -55,13 +55,18 @@ def put_along_axis(
     include_self: bool = True,
     broadcast: bool = True,
 ) -> Variable:
-    """arr with y[i, indices[i, j]] = values[i, j] for axis 1, or combined with what is there.
+    """``arr`` with ``values`` put along ``axis``: y[i, indices[i, j]] = values[i, j] for axis 1.
 
-    indices: arr's shape but for that axis   values: broadcasts to indices   reduce: "assign",
-    "add", "multiply", "amax", "amin", "mean"; without include_self arr does not take part.
+    indices: arr's shape but for that axis, of which dims of size 1 are repeated if ``broadcast``
+    values: broadcast to indices
+    ``reduce`` says what is done where values meet: "assign", "add", "mul" or "multiply", "amax",
+    "amin" or "mean"; without ``include_self`` the element of ``arr`` does not count.
 
     >>> put_along_axis(x, [[0]], 9.0, axis=1)
     <Variable scatterelements_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentError: there is no such ``reduce``.
     """
     choice("put_along_axis", "reduce", reduce, [*REDUCTIONS, "mean"])
     g = recorder(arr, indices, values)
@@ -132,9 +137,13 @@ def scatter(
     overwrite: bool = True,
     name: str | None = None,
 ) -> Variable:
-    """x with rows replaced by ``updates``, or by their sum where overwrite is False.
+    """``x`` with the rows ``index`` replaced by ``updates``.
 
     x: [n, *s]   index: int[k]   updates: [k, *s]
+    Of a row that comes more than once one update stays, or their sum with ``overwrite=False``.
+
+    >>> scatter(x, [2, 0], [[1.0] * 4, [2.0] * 4])
+    <Variable scatternd_0 : f32[N, 4]>
     """
     g = recorder(x, index, updates)
     x, rows = as_variable(g, x), cast_to(as_variable(g, index), np.dtype("i8"))
@@ -149,7 +158,7 @@ def scatter(
 def scatter_nd(
     index: TensorLike, updates: TensorLike, shape: ShapeLike, name: str | None = None
 ) -> Variable:
-    """Zeros of a shape with updates added at index tuples; see scatter_nd_add.
+    """Zeros of ``shape`` with ``updates`` added at the places ``index``; see scatter_nd_add.
 
     >>> scatter_nd([[1], [3]], [5.0, 7.0], [4])
     <Variable scatternd_0 : f32[4]>
@@ -163,9 +172,9 @@ def scatter_nd(
 def scatter_nd_add(
     x: TensorLike, index: TensorLike, updates: TensorLike, name: str | None = None
 ) -> Variable:
-    """x with updates added at index tuples        x: [*n, *s]   index: int[*k, d], d = rank of n.
+    """``x`` with ``updates`` added at the places ``index``; a place that comes twice gets both.
 
-    updates: [*k, *s]; a place that comes twice gets both
+    x: [*n, *s]   index: int[*k, d], places in the first d dims, *n   updates: [*k, *s]
 
     >>> scatter_nd_add(x, [[0, 1], [0, 1]], [1.0, 2.0])
     <Variable scatternd_0 : f32[N, 4]>

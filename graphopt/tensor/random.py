@@ -33,9 +33,10 @@ from graphopt.tensor.operands import (
 
 
 def stream_seed(program: Program, own: int = 0) -> int:
-    """The seed of the next random op of a Program, which counts its runs from the first one on.
+    """The seed of the next random op of a Program; the first one makes the Program count its runs.
 
-    The count is the state ``random_step``: 0 after startup, one more after each run that draws.
+    ``own`` is a seed that the user gave, or 0. The count is the state ``random_step``: 0 after
+    startup, one more after each run that draws.
     """
     startup = default_startup_program()
     block = program.global_block()
@@ -60,14 +61,17 @@ def uniform(
     seed: int = 0,
     name: str | None = None,
 ) -> Variable:
-    """Uniform in [min, max); f32 unless ``dtype`` says. A seed other than 0 fixes the stream.
+    """Uniform in [``min``, ``max``), of the given ``shape``; f32 unless ``dtype`` says.
+
+    A ``seed`` other than 0 fixes what is drawn, whatever seed the Program has.
 
     >>> uniform([2, 3])
     <Variable randomuniform_0 : f32[2, 3]>
 
     Raises:
-        ArgumentTypeError: the shape is not a list, tuple or Variable of ints.
-        DTypeError: the dtype is no float.
+        ArgumentTypeError: ``shape`` is not a list, tuple or Variable of ints; a bound is no number.
+        ArgumentError: a dim is negative.
+        DTypeError: ``dtype`` is no float.
     """
     min, max = number("uniform: min", min), number("uniform: max", max)
     g, found = _recorder("uniform", shape), _float("uniform", dtype)
@@ -114,20 +118,30 @@ def _drawn(g: Tape, type: str, shape: ShapeLike, seed: int, attrs: dict[str, Att
 
 
 def rand(shape: ShapeLike, dtype: DTypeLike | None = None, name: str | None = None) -> Variable:
-    """Uniform in [0, 1); f32 unless ``dtype`` says.
+    """Uniform in [0, 1), of the given ``shape``; f32 unless ``dtype`` says.
 
     >>> rand([2, 3])
     <Variable randomuniform_0 : f32[2, 3]>
+
+    Raises:
+        ArgumentTypeError: ``shape`` is not a list, tuple or Variable of ints.
+        ArgumentError: a dim is negative.
+        DTypeError: ``dtype`` is no float.
     """
     g, found = _recorder("rand", shape), _float("rand", dtype)
     return named(_uniform(g, shape, 0.0, 1.0, found), name)
 
 
 def randn(shape: ShapeLike, dtype: DTypeLike | None = None, name: str | None = None) -> Variable:
-    """Gaussian with mean 0 and standard deviation 1; f32 unless ``dtype`` says.
+    """Gaussian with mean 0 and deviation 1, of the given ``shape``; f32 unless ``dtype`` says.
 
     >>> randn([2, 3])
     <Variable randomnormal_0 : f32[2, 3]>
+
+    Raises:
+        ArgumentTypeError: ``shape`` is not a list, tuple or Variable of ints.
+        ArgumentError: a dim is negative.
+        DTypeError: ``dtype`` is no float.
     """
     g, found = _recorder("randn", shape), _float("randn", dtype)
     return named(_normal(g, shape, 0.0, 1.0, found), name)
@@ -147,13 +161,17 @@ def normal(
     shape: ShapeLike | None = None,
     name: str | None = None,
 ) -> Variable:
-    """Gaussian of a shape, or, with a Variable as ``mean`` or ``std``, of that one's shape.
+    """Gaussian with ``mean`` and standard deviation ``std``, numbers or Variables that broadcast.
 
-    >>> normal(x, 0.1)
-    <Variable add_0 : f32[N, 4]>
+    ``shape`` is that of the result if both are numbers, which is then f32; else the first Variable
+    says shape and dtype.
+
+    >>> normal(x, 0.1), normal(0.0, 0.1, shape=[2, 3])
+    (<Variable add_0 : f32[N, 4]>, <Variable randomnormal_0 : f32[2, 3]>)
 
     Raises:
-        ArgumentError: both are numbers and there is no shape.
+        ArgumentTypeError: ``shape`` is not a list, tuple or Variable of ints.
+        ArgumentError: both are numbers and there is no ``shape``; a dim is negative.
     """
     like = next((v for v in (mean, std) if isinstance(v, Variable)), None)
     if like is None and shape is None:
@@ -174,13 +192,16 @@ def randint(
     dtype: DTypeLike | None = None,
     name: str | None = None,
 ) -> Variable:
-    """Integers in [low, high), in [0, low) if only one bound is given; i64 unless ``dtype`` says.
+    """Integers in [``low``, ``high``), of the given ``shape``; i64 unless ``dtype`` says.
+
+    With one bound they are in [0, ``low``).
 
     >>> randint(10, shape=[2, 3])
     <Variable cast_0 : i64[2, 3]>
 
     Raises:
-        ArgumentError: the range is empty.
+        ArgumentTypeError: a bound is no int; ``shape`` is not a list, tuple or Variable of ints.
+        ArgumentError: there is no integer between the bounds; a dim is negative.
     """
     low, high = (0, low) if high is None else (low, high)
     low, high = integer("randint: low", low), integer("randint: high", high)
@@ -192,13 +213,14 @@ def randint(
 
 
 def randperm(n: int, dtype: DTypeLike = "int64", name: str | None = None) -> Variable:
-    """The integers below n in random order        result: [n].
+    """The integers below ``n`` in random order        result: [n], i64 unless ``dtype`` says.
 
     >>> randperm(5)
     <Variable topk_1 : i64[5]>
 
     Raises:
-        ArgumentError: n is not positive.
+        ArgumentTypeError: ``n`` is not an int.
+        ArgumentError: ``n`` is not positive.
     """
     if n < 1:
         raise ArgumentError(f"randperm: n must be positive, not {n}", where=here())
@@ -208,7 +230,7 @@ def randperm(n: int, dtype: DTypeLike = "int64", name: str | None = None) -> Var
 
 
 def bernoulli(x: TensorLike, p: float | None = None, name: str | None = None) -> Variable:
-    """1 with the probability x (or p), else 0        x: [*n], in [0, 1]   result: [*n].
+    """1 with probability ``x`` (or ``p`` for all, if given), else 0        x: [*n], in [0, 1].
 
     >>> bernoulli(x)
     <Variable bernoulli_0 : f32[N, 4]>
@@ -222,15 +244,17 @@ def bernoulli(x: TensorLike, p: float | None = None, name: str | None = None) ->
 def multinomial(
     x: TensorLike, num_samples: int = 1, replacement: bool = False, name: str | None = None
 ) -> Variable:
-    """Indices drawn with probabilities in proportion to x   x: [*b, k]   result: i64[*b, samples].
+    """Indices drawn with probabilities in proportion to ``x``        x: [*b, k], not negative.
 
-    Without replacement no index comes twice: the largest log x - log(-log u), u uniform.
+    result: i64[*b, num_samples]
+    Without ``replacement`` no index comes twice in a row: they are those of the largest
+    log x - log(-log u), u uniform (Gumbel's trick).
 
     >>> multinomial(x, 2)
     <Variable topk_1 : i64[N, 2]>
 
     Raises:
-        ArgumentError: more samples than classes, without replacement.
+        ArgumentError: ``num_samples`` is more than k, without ``replacement``.
     """
     g = recorder(x)
     x = as_variable(g, x)
@@ -249,7 +273,7 @@ def multinomial(
 
 
 def _gumbel_scores(g: Tape, x: Variable) -> Variable:
-    """Whose largest is at an index with probability in proportion to x (Gumbel's trick)."""
+    """Scores that are largest at i with a probability in proportion to x[i] (Gumbel's trick)."""
     u = g.RandomUniformLike(x, low=2.0**-25, high=1.0, seed=stream_seed(g.program))
     scores: Variable = g.Sub(g.Log(x), g.Log(g.Neg(g.Log(u))))
     return scores

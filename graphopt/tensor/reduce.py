@@ -1,4 +1,4 @@
-"""Reductions over one axis, a list of axes, or all (None)."""
+"""Reductions over one axis, a list of axes, or all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from graphopt.tensor.operands import Axes, TensorLike, as_variable, axes_of, cho
 def all(
     x: TensorLike, axis: Axes = None, keepdim: bool = False, name: str | None = None
 ) -> Variable:
-    """Whether every element is true        x: [*n]   result: bool[*n less axes]."""
+    """Whether every element over ``axis`` is true (not 0); by default over all dims.
+
+    x: [*n]   result: bool[*n less axis], with 1 in its place if ``keepdim``
+
+    >>> all(x > 0.0, axis=1)
+    <Variable cast_1 : bool[N]>
+    """
     g = recorder(x)
     found = _reduced(g, "ReduceMin", cast_to(truth(g, x), np.dtype("i4")), axis, keepdim)
     return named(cast_to(found, np.dtype("?")), name)
@@ -32,14 +38,26 @@ def allclose(
     equal_nan: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """Whether x and y are close everywhere; see isclose        x, y: broadcast   result: bool[]."""
+    """Whether x and y are close everywhere        x, y: broadcast   result: bool[].
+
+    Close is |x - y| <= atol + rtol |y|, and NaN to NaN if ``equal_nan``.
+
+    >>> allclose(x, 0.0)
+    <Variable cast_1 : bool[]>
+    """
     return all(isclose(x, y, rtol, atol, equal_nan), name=name)
 
 
 def amax(
     x: TensorLike, axis: Axes = None, keepdim: bool = False, name: str | None = None
 ) -> Variable:
-    """The largest element; ties share the gradient        x: [*n]   result: [*n less axes]."""
+    """The largest element over ``axis``, by default over all dims; equal ones share the gradient.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``
+
+    >>> amax(x, axis=1)
+    <Variable reducemax_0 : f32[N]>
+    """
     g = recorder(x)
     return named(_reduced(g, "ReduceMax", as_variable(g, x), axis, keepdim), name)
 
@@ -47,7 +65,13 @@ def amax(
 def amin(
     x: TensorLike, axis: Axes = None, keepdim: bool = False, name: str | None = None
 ) -> Variable:
-    """The smallest element; ties share the gradient        x: [*n]   result: [*n less axes]."""
+    """The smallest element over ``axis``, by default over all dims; equal ones share the gradient.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``
+
+    >>> amin(x, axis=1)
+    <Variable reducemin_0 : f32[N]>
+    """
     g = recorder(x)
     return named(_reduced(g, "ReduceMin", as_variable(g, x), axis, keepdim), name)
 
@@ -55,7 +79,13 @@ def amin(
 def any(
     x: TensorLike, axis: Axes = None, keepdim: bool = False, name: str | None = None
 ) -> Variable:
-    """Whether an element is true        x: [*n]   result: bool[*n less axes]."""
+    """Whether any element over ``axis`` is true (not 0); by default over all dims.
+
+    x: [*n]   result: bool[*n less axis], with 1 in its place if ``keepdim``
+
+    >>> any(x > 0.0, axis=1)
+    <Variable cast_1 : bool[N]>
+    """
     g = recorder(x)
     found = _reduced(g, "ReduceMax", cast_to(truth(g, x), np.dtype("i4")), axis, keepdim)
     return named(cast_to(found, np.dtype("?")), name)
@@ -64,7 +94,9 @@ def any(
 def logsumexp(
     x: TensorLike, axis: Axes = None, keepdim: bool = False, name: str | None = None
 ) -> Variable:
-    """Log sum exp x, safe for large x        x: [*n]   result: [*n less axes].
+    """log sum exp x over ``axis``, by default over all dims; large x do not overflow.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``
 
     >>> logsumexp(x, axis=-1)
     <Variable add_0 : f32[N]>
@@ -88,7 +120,9 @@ def _squeezed(g: Tape, x: Variable, axes: list[int] | None, keepdim: bool) -> Va
 def max(
     x: TensorLike, axis: Axes = None, keepdim: bool = False, name: str | None = None
 ) -> Variable:
-    """The largest element; ties share the gradient        x: [*n]   result: [*n less axes].
+    """The largest element over ``axis``, by default over all dims; equal ones share the gradient.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``
 
     >>> max(x, axis=1)
     <Variable reducemax_0 : f32[N]>
@@ -99,7 +133,9 @@ def max(
 def mean(
     x: TensorLike, axis: Axes = None, keepdim: bool = False, name: str | None = None
 ) -> Variable:
-    """The arithmetic mean; of integers cut to an integer        x: [*n]   result: [*n less axes].
+    """The mean over ``axis``, by default over all dims; of integers it is one, cut towards 0.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``
 
     >>> mean(x), mean(x, axis=1, keepdim=True)
     (<Variable reducemean_0 : f32[]>, <Variable reducemean_1 : f32[N, 1]>)
@@ -115,7 +151,13 @@ def mean(
 def min(
     x: TensorLike, axis: Axes = None, keepdim: bool = False, name: str | None = None
 ) -> Variable:
-    """The smallest element; ties share the gradient        x: [*n]   result: [*n less axes]."""
+    """The smallest element over ``axis``, by default over all dims; equal ones share the gradient.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``
+
+    >>> min(x, axis=1)
+    <Variable reducemin_0 : f32[N]>
+    """
     return amin(x, axis, keepdim, name)
 
 
@@ -126,10 +168,17 @@ def norm(
     keepdim: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """(sum |x|^p)^(1/p); p is 2 (also "fro"), or ±inf        x: [*n]   result: [*n less axes].
+    """(sum |x|^p)^(1/p) over ``axis``, by default over all dims.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``
+    ``p`` is 2 unless given, also as "fro"; inf takes the largest |x|, -inf the smallest, and 0
+    counts the elements that are not 0.
 
     >>> norm(x), norm(x, p=1, axis=-1)
     (<Variable sqrt_0 : f32[]>, <Variable reducesum_1 : f32[N]>)
+
+    Raises:
+        ArgumentError: ``p`` is a string other than "fro".
     """
     g = recorder(x)
     x = as_variable(g, x)
@@ -157,7 +206,14 @@ def prod(
     dtype: DTypeLike | None = None,
     name: str | None = None,
 ) -> Variable:
-    """The product of the elements        x: [*n]   result: [*n less axes]."""
+    """The product of the elements over ``axis``, by default over all dims.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``
+    ``dtype`` is what x is cast to first.
+
+    >>> prod(x, axis=1)
+    <Variable reduceprod_0 : f32[N]>
+    """
     g = recorder(x)
     x = as_variable(g, x)
     x = x if dtype is None else cast_to(x, as_dtype(dtype))
@@ -171,7 +227,14 @@ def std(
     keepdim: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """The standard deviation, the root of ``var``        x: [*n]   result: [*n less axes]."""
+    """The standard deviation over ``axis``, by default over all dims: the root of ``var``.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``
+    With ``unbiased`` the squares are divided by n - 1, else by n.
+
+    >>> std(x, axis=0)
+    <Variable sqrt_0 : f32[4]>
+    """
     g = recorder(x)
     return named(g.Sqrt(var(x, axis, unbiased, keepdim)), name)
 
@@ -183,7 +246,10 @@ def sum(
     keepdim: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """The sum of the elements; of bool and i32 as i64        x: [*n]   result: [*n less axes].
+    """The sum of the elements over ``axis``, by default over all dims.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``
+    ``dtype`` is what x is cast to first; without it bool and i32 become i64.
 
     >>> sum(x, axis=[0, 1]), sum(x, axis=-1, keepdim=True)
     (<Variable reducesum_0 : f32[]>, <Variable reducesum_1 : f32[N, 1]>)
@@ -204,7 +270,10 @@ def var(
     keepdim: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """Mean of (x - mean)², over n - 1 if unbiased        x: [*n]   result: [*n less axes].
+    """The variance over ``axis``, by default over all dims: sum (x - mean)² / (n - 1).
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``
+    Unless ``unbiased`` the sum is divided by n, the number of elements.
 
     >>> var(x, axis=0)
     <Variable div_0 : f32[4]>

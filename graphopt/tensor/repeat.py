@@ -28,15 +28,29 @@ from graphopt.tensor.operands import (
 
 
 def broadcast_to(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variable:
-    """Repeat x along dims of size 1 to ``shape``; -1 keeps a dim        x: broadcasts to shape."""
+    """``x`` repeated along dims of size 1, or new ones in front, to ``shape``; -1 keeps a dim.
+
+    x: broadcasts to shape
+
+    >>> broadcast_to(x, [3, -1, 4])
+    <Variable expand_0 : f32[3, N, 4]>
+
+    Raises:
+        ShapeError: a dim of ``x`` is neither 1 nor the one in ``shape``.
+    """
     return expand(x, shape, name)
 
 
 def expand(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variable:
-    """Repeat x along dims of size 1 to ``shape``; -1 keeps a dim        x: broadcasts to shape.
+    """``x`` repeated along dims of size 1, or new ones in front, to ``shape``; -1 keeps a dim.
+
+    x: broadcasts to shape
 
     >>> expand(x, [3, -1, 4])
     <Variable expand_0 : f32[3, N, 4]>
+
+    Raises:
+        ShapeError: a dim of ``x`` is neither 1 nor the one in ``shape``.
     """
     g = recorder(x, *items_of(shape))
     x = as_variable(g, x)
@@ -49,7 +63,14 @@ def expand(x: TensorLike, shape: ShapeLike, name: str | None = None) -> Variable
 
 
 def expand_as(x: TensorLike, y: Variable, name: str | None = None) -> Variable:
-    """Repeat x along dims of size 1 to the shape of y        x: broadcasts to y."""
+    """``x`` repeated along dims of size 1 to the shape of ``y``        x: broadcasts to y.
+
+    >>> expand_as([1.0], x)
+    <Variable expand_0 : f32[N, 4]>
+
+    Raises:
+        ShapeError: a dim of ``x`` is neither 1 nor that of ``y``.
+    """
     g = recorder(x, y)
     x = as_variable(g, x)
     _check_expands(x, y.tensor_type.shape)
@@ -88,7 +109,7 @@ def repeat_interleave(
     axis: int | None = None,
     name: str | None = None,
 ) -> Variable:
-    """Each slice along an axis ``repeats`` times in a row; flattened without an axis.
+    """Each slice of ``x`` along ``axis`` repeated in a row; without ``axis`` x is flattened first.
 
     x: [*n]   repeats: one int, or one per slice (a list, or int[n])
 
@@ -96,7 +117,7 @@ def repeat_interleave(
     (<Variable reshape_0 : f32[N, 8]>, <Variable gather_0 : f32[N, 3]>)
 
     Raises:
-        ArgumentError: there is not one number per slice, or one is negative.
+        ArgumentError: ``repeats`` are not as many as the slices, or one is negative.
     """
     g = recorder(x, repeats)
     x = as_variable(g, x)
@@ -148,7 +169,10 @@ def _repeated_rows(g: Tape, repeats: Variable) -> Variable:
 
 
 def tile(x: TensorLike, repeat_times: Ints, name: str | None = None) -> Variable:
-    """Repeat x as a whole, ``repeat_times`` along each dim        x: [*n].
+    """``x`` as a whole repeated ``repeat_times`` along each dim        x: [*n].
+
+    ``repeat_times`` has an int for each dim, or for the last ones; for more dims than x has, x gets
+    new ones in front.
 
     >>> tile(x, [1, 2])
     <Variable tile_0 : f32[N, 8]>

@@ -35,7 +35,10 @@ def argmax(
     dtype: DTypeLike = "int64",
     name: str | None = None,
 ) -> Variable:
-    """Where the largest element is, the first of equals; in all of x without an axis.
+    """The index of the largest element along ``axis``, the first of equal ones.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``; i64 unless ``dtype`` says
+    Without ``axis`` it is the index in the flattened x.
 
     >>> argmax(x, axis=1)
     <Variable argmax_0 : i64[N]>
@@ -50,7 +53,14 @@ def argmin(
     dtype: DTypeLike = "int64",
     name: str | None = None,
 ) -> Variable:
-    """Where the smallest element is, the first of equals; in all of x without an axis."""
+    """The index of the smallest element along ``axis``, the first of equal ones.
+
+    x: [*n]   result: [*n less axis], with 1 in its place if ``keepdim``; i64 unless ``dtype`` says
+    Without ``axis`` it is the index in the flattened x.
+
+    >>> argmin(x, axis=1)
+    <Variable argmin_0 : i64[N]>
+    """
     return named(_extreme("ArgMin", x, axis, keepdim, dtype), name)
 
 
@@ -74,7 +84,13 @@ def argsort(
     stable: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """The indices that sort x along an axis        x: [*n]   result: i64[*n]."""
+    """The indices that sort ``x`` along ``axis``        x: [*n]   result: i64[*n].
+
+    ``descending`` puts the largest first. Equal elements keep their order, with ``stable`` or not.
+
+    >>> argsort(x, axis=1)
+    <Variable topk_1 : i64[N, 4]>
+    """
     g = recorder(x)
     return named(_sorted(g, as_variable(g, x), axis, descending)[1], name)
 
@@ -90,10 +106,15 @@ def _sorted(g: Tape, x: Variable, axis: int, descending: bool) -> tuple[Variable
 def gather(
     x: TensorLike, index: TensorLike, axis: int | None = None, name: str | None = None
 ) -> Variable:
-    """The slices of x at ``index`` along an axis, by default 0        index: int[k] or int[k, 1].
+    """The slices of ``x`` at ``index`` along ``axis``, by default 0.
+
+    x: [*n]   index: int[k] or int[k, 1]   result: [*n] with k in place of the axis
 
     >>> gather(x, [2, 0], axis=1)
     <Variable gather_0 : f32[N, 2]>
+
+    Raises:
+        ArgumentError: ``index`` has more than two dims.
     """
     g = recorder(x, index)
     x, at = as_variable(g, x), as_variable(g, index)
@@ -103,7 +124,13 @@ def gather(
 
 
 def gather_nd(x: TensorLike, index: TensorLike, name: str | None = None) -> Variable:
-    """The slices of x at index tuples        index: int[*k, d], d leading indices each."""
+    """The elements or slices of ``x`` at places in its first d dims.
+
+    x: [*n, *s]   index: int[*k, d], a place in *n each   result: [*k, *s]
+
+    >>> gather_nd(image, [[0, 1], [0, 2]])
+    <Variable gathernd_0 : f32[2, 8, 8]>
+    """
     g = recorder(x, index)
     at = cast_to(as_variable(g, index), np.dtype("i8"))
     return named(g.GatherND(as_variable(g, x), at), name)
@@ -114,6 +141,9 @@ def index_sample(x: TensorLike, index: TensorLike) -> Variable:
 
     >>> index_sample(x, [[0, 3], [2, 2]])
     <Variable gatherelements_0 : f32[2, 2]>
+
+    Raises:
+        ArgumentError: ``x`` or ``index`` does not have two dims.
     """
     g = recorder(x, index)
     x, at = as_variable(g, x), as_variable(g, index)
@@ -125,7 +155,14 @@ def index_sample(x: TensorLike, index: TensorLike) -> Variable:
 def index_select(
     x: TensorLike, index: TensorLike, axis: int = 0, name: str | None = None
 ) -> Variable:
-    """The slices of x at ``index`` along an axis        index: int[k]."""
+    """The slices of ``x`` at ``index`` along ``axis``        x: [*n]   index: int[k].
+
+    >>> index_select(x, [2, 0], axis=1)
+    <Variable gather_0 : f32[N, 2]>
+
+    Raises:
+        ArgumentError: ``index`` does not have one dim.
+    """
     g = recorder(x, index)
     x, at = as_variable(g, x), as_variable(g, index)
     need_rank(at, "index_select: index", 1)
@@ -141,7 +178,13 @@ def nonzero(x: TensorLike, as_tuple: Literal[True]) -> tuple[Variable, ...]: ...
 
 
 def nonzero(x: TensorLike, as_tuple: bool = False) -> Variable | tuple[Variable, ...]:
-    """The positions of the elements that are not 0: i64[k, rank], or ``rank`` times i64[k, 1]."""
+    """The places of the elements of ``x`` that are not 0        x: [*n]   result: i64[k, rank].
+
+    With ``as_tuple`` there is one i64[k, 1] for each dim.
+
+    >>> len(nonzero(x, as_tuple=True))
+    2
+    """
     g = recorder(x)
     x = as_variable(g, x)
     found: Variable = g.Transpose(g.NonZero(x))  # [k, rank]
@@ -151,7 +194,10 @@ def nonzero(x: TensorLike, as_tuple: bool = False) -> Variable | tuple[Variable,
 
 
 def slice(input: TensorLike, axes: Sequence[int], starts: Ints, ends: Ints) -> Variable:
-    """input[starts:ends] along axes; negative bounds count from the end        input: [*n].
+    """The elements input[starts:ends] along ``axes``        input: [*n].
+
+    ``starts`` and ``ends`` have a number, or a Variable of one, for each of ``axes``; negative ones
+    count from the end, and those beyond the end stand for it.
 
     >>> slice(x, axes=[1], starts=[1], ends=[3])
     <Variable slice_0 : f32[N, 2]>
@@ -166,7 +212,13 @@ def sort(
     stable: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """x in ascending (or descending) order along an axis        x: [*n]."""
+    """The elements of ``x`` in ascending order along ``axis``        x, result: [*n].
+
+    ``descending`` puts the largest first. Equal elements keep their order, with ``stable`` or not.
+
+    >>> sort(x, axis=1)
+    <Variable topk_0 : f32[N, 4]>
+    """
     g = recorder(x)
     return named(_sorted(g, as_variable(g, x), axis, descending)[0], name)
 
@@ -179,7 +231,14 @@ def strided_slice(
     strides: Ints,
     name: str | None = None,
 ) -> Variable:
-    """x[starts:ends:strides] along axes; negative bounds count from the end        x: [*n]."""
+    """The elements x[starts:ends:strides] along ``axes``        x: [*n].
+
+    ``starts``, ``ends`` and ``strides`` have a number, or a Variable of one, for each of ``axes``;
+    negative ``starts`` and ``ends`` count from the end.
+
+    >>> strided_slice(x, axes=[1], starts=[0], ends=[4], strides=[2])
+    <Variable slice_0 : f32[N, 2]>
+    """
     bounds = [starts, ends, strides]
     g = recorder(x, *[v for b in bounds for v in (b if isinstance(b, (list, tuple)) else [b])])
     x = as_variable(g, x)
@@ -191,9 +250,14 @@ def strided_slice(
 def take_along_axis(
     arr: TensorLike, indices: TensorLike, axis: int, broadcast: bool = True
 ) -> Variable:
-    """y[i, j] = arr[i, indices[i, j]] for axis 1        indices: arr's shape but for that axis.
+    """The elements of ``arr`` at ``indices`` along ``axis``.
 
+    For axis 1 it is y[i, j] = arr[i, indices[i, j]].
+    indices: arr's shape but for that axis   result: that of indices
     With ``broadcast`` dims of size 1 are repeated in either.
+
+    >>> take_along_axis([[1.0, 2.0], [3.0, 4.0]], [[0]], axis=1)
+    <Variable gatherelements_0 : f32[2, 1]>
     """
     g = recorder(arr, indices)
     x, index = as_variable(g, arr), as_variable(g, indices)
@@ -211,13 +275,16 @@ def topk(
     sorted: bool = True,
     name: str | None = None,
 ) -> tuple[Variable, Variable]:
-    """The k largest (or smallest) elements along an axis, and their i64 indices.
+    """The ``k`` largest elements of ``x`` along ``axis``, and their indices.
+
+    x: [*n]   results: [*n] and i64[*n] with k in place of the axis, by default the last
+    Without ``largest`` they are the smallest. They come in order if ``sorted``.
 
     >>> topk(x, 2)
     (<Variable topk_0 : f32[N, 2]>, <Variable topk_1 : i64[N, 2]>)
 
     Raises:
-        ArgumentError: k is not positive, or more than there are elements.
+        ArgumentError: ``k`` is not positive, or more than there are elements.
     """
     g = recorder(x, k)
     x = as_variable(g, x)
@@ -251,12 +318,15 @@ def where(
     y: TensorLike | None = None,
     name: str | None = None,
 ) -> Variable | tuple[Variable, ...]:
-    """x where the condition holds, else y; without them the positions where it holds.
+    """``x`` where ``condition`` is true, else ``y``; without them the places where it is true.
 
-    condition, x, y: broadcast
+    condition, x, y: broadcast   result: as they broadcast, or one i64[k, 1] for each dim
 
     >>> where(x > 0.0, x, 0.0)
     <Variable where_0 : f32[N, 4]>
+
+    Raises:
+        ArgumentError: only one of ``x`` and ``y`` is given.
     """
     if x is None and y is None:
         return nonzero(condition, as_tuple=True)
