@@ -52,10 +52,26 @@ class _Betas(Optimizer):
 class Adam(_Betas):
     """w ← w - lr m̂ / (√ŝ + ε), with m̂ and ŝ the corrected means of g and g².
 
-    ``amsgrad`` divides by the running maximum of s. Kingma, Ba: Adam, 2015.
+    m ← β₁ m + (1 - β₁) g,  s ← β₂ s + (1 - β₂) g²,  m̂ = m / (1 - β₁^t),  ŝ = s / (1 - β₂^t), where
+    β₁ is ``beta1``, β₂ ``beta2``, ε ``epsilon`` and t the number of steps. With ``amsgrad`` the
+    largest s so far takes the place of s in the step. ``weight_decay`` is added to g (L2); for a
+    decay apart from g take AdamW.
+
+    ``lazy_mode`` and ``use_multi_tensor`` are accepted as in Paddle and change nothing.
+    ``learning_rate``, ``parameters``, ``weight_decay``, ``grad_clip``, ``multi_precision`` and
+    ``name`` are those of ``Optimizer``, and so are their errors.
+
+    Kingma, Ba: Adam, 2015. Reddi, Kale, Kumar: On the Convergence of Adam and Beyond, 2018.
+
+    >>> import graphopt as go
+    >>> loss = go.mean(go.static.nn.fc(x, 1))
+    >>> optimize_ops, params_grads = go.optimizer.Adam(0.001).minimize(loss)
+    >>> [op.type for op in optimize_ops]
+    ['Adam', 'Adam']
 
     Raises:
-        ArgumentError: a beta outside [0, 1), or a negative epsilon.
+        ArgumentError: a beta is outside [0, 1), or ``epsilon`` is negative or None.
+        ArgumentTypeError: one of them is not a number.
     """
 
     def __init__(
@@ -99,15 +115,30 @@ class Adam(_Betas):
 
 
 class AdamW(Adam):
-    """Adam after w ← w (1 - lr λ). Loshchilov, Hutter: Decoupled Weight Decay, 2019.
+    """Adam whose weights decay apart from the gradient: first w ← w (1 - lr λ), then Adam's step.
 
     Args:
+        learning_rate: as in ``Optimizer``.
+        beta1: β₁ of Adam, in [0, 1).
+        beta2: β₂ of Adam, in [0, 1).
+        epsilon: ε of Adam, at least 0.
+        parameters: as in ``Optimizer``; a group's ``weight_decay`` is L2, beside λ.
         weight_decay: λ, a number.
-        lr_ratio: a function from a Parameter to a factor on its rate.
-        apply_decay_param_fun: which parameters, by name, are decayed; all by default.
+        lr_ratio: a function from a Parameter to a factor on its rate; 1 for all by default.
+        apply_decay_param_fun: a function from a name to whether the parameter is decayed; all by
+            default.
+        grad_clip: as in ``Optimizer``.
+        lazy_mode: accepted as in Paddle; changes nothing.
+        multi_precision: as in ``Optimizer``.
+        amsgrad: as in Adam.
+        name: as in ``Optimizer``.
+
+    Loshchilov, Hutter: Decoupled Weight Decay Regularization, 2019.
 
     Raises:
-        ArgumentTypeError: weight_decay is not a number, or a function is not callable.
+        ArgumentTypeError: ``weight_decay``, a beta or ``epsilon`` is not a number, or a function
+            cannot be called.
+        ArgumentError: a beta is outside [0, 1), or ``epsilon`` is negative or None.
     """
 
     def __init__(
@@ -145,7 +176,19 @@ class AdamW(Adam):
 
 
 class Adamax(_Betas):
-    """w ← w - lr / (1 - β₁^t) m / u, with u = max(|g|, β₂ u + ε). Kingma, Ba: Adam, 2015."""
+    """w ← w - lr / (1 - β₁^t) m / u, with u a running maximum of |g| that fades.
+
+    m ← β₁ m + (1 - β₁) g,  u ← max(|g|, β₂ u + ε), where β₁ is ``beta1``, β₂ ``beta2``, ε
+    ``epsilon`` and t the number of steps. ``learning_rate``, ``parameters``, ``weight_decay``,
+    ``grad_clip``, ``multi_precision`` and ``name`` are those of ``Optimizer``, and so are their
+    errors.
+
+    Kingma, Ba: Adam, 2015.
+
+    Raises:
+        ArgumentError: a beta is outside [0, 1), or ``epsilon`` is negative or None.
+        ArgumentTypeError: one of them is not a number.
+    """
 
     def _update(self, state: State, w: Variable, dw: Variable, lr: Variable) -> None:
         m, u = state.new("moment", w.tensor_type), state.new("inf_norm", w.tensor_type)
@@ -154,10 +197,20 @@ class Adamax(_Betas):
 
 
 class Lamb(_Betas):
-    """w ← w - lr |w| / |r| r, with r = m̂ / (√ŝ + ε) + λ w. You et al.: LAMB, 2020.
+    """w ← w - lr |w| / |r| r, with r = m̂ / (√ŝ + ε) + λ w: Adam's step, in proportion to |w|.
 
-    ``exclude_from_weight_decay_fn`` gets a Parameter: where it is true λ is 0, and the ratio 1
-    unless ``always_adapt``.
+    |w| and |r| are 2-norms of a whole parameter. β₁ is ``beta1``, β₂ ``beta2``, ε ``epsilon`` and λ
+    ``lamb_weight_decay``; m̂ and ŝ are those of Adam. ``exclude_from_weight_decay_fn`` gets a
+    Parameter: where it is true λ is 0, and |w| / |r| is 1 unless ``always_adapt``.
+
+    ``learning_rate``, ``parameters``, ``grad_clip``, ``multi_precision`` and ``name`` are those of
+    ``Optimizer``, and so are their errors.
+
+    You et al.: Large Batch Optimization for Deep Learning, 2020.
+
+    Raises:
+        ArgumentError: a beta is outside [0, 1), or ``epsilon`` is negative or None.
+        ArgumentTypeError: one of them or λ is not a number, or the function cannot be called.
     """
 
     def __init__(
@@ -192,7 +245,20 @@ class Lamb(_Betas):
 
 
 class NAdam(_Betas):
-    """Adam with Nesterov's momentum, whose decay follows ``momentum_decay``. Dozat, 2016."""
+    """Adam with Nesterov's momentum, whose factor at step t is μ_t = β₁ (1 - 0.96^(tψ) / 2).
+
+    w ← w - lr (μ_{t+1} m / (1 - P μ_{t+1}) + (1 - μ_t) g / (1 - P)) / (√ŝ + ε), with P = μ_1 … μ_t,
+    and m and ŝ as in Adam. β₁ is ``beta1``, β₂ ``beta2``, ε ``epsilon`` and ψ ``momentum_decay``.
+    ``learning_rate``, ``parameters``, ``weight_decay``, ``grad_clip`` and ``name`` are those of
+    ``Optimizer``, and so are their errors.
+
+    Dozat: Incorporating Nesterov Momentum into Adam, 2016.
+
+    Raises:
+        ArgumentError: a beta is outside [0, 1), or ``epsilon`` or ``momentum_decay`` is negative or
+            None.
+        ArgumentTypeError: one of them is not a number.
+    """
 
     def __init__(
         self,
@@ -223,7 +289,20 @@ class NAdam(_Betas):
 
 
 class RAdam(_Betas):
-    """Adam whose step is rectified while its variance is not known. Liu et al., 2020."""
+    """Adam whose first steps are scaled down, as few gradients then tell how large g² is.
+
+    With R = 2 / (1 - β₂) - 1 and r = R - 2 t β₂^t / (1 - β₂^t) the step is
+    √((r-4)(r-2)R / ((R-4)(R-2)r)) lr m̂ / √ŝ where r > 5, else lr m̂; m̂ and ŝ are those of Adam.
+    β₁ is ``beta1``, β₂ ``beta2``, ``epsilon`` is added to the root. ``learning_rate``,
+    ``parameters``, ``weight_decay``, ``grad_clip``, ``multi_precision`` and ``name`` are those of
+    ``Optimizer``, and so are their errors.
+
+    Liu et al.: On the Variance of the Adaptive Learning Rate and Beyond, 2020.
+
+    Raises:
+        ArgumentError: a beta is outside [0, 1), or ``epsilon`` is negative or None.
+        ArgumentTypeError: one of them is not a number.
+    """
 
     def _update(self, state: State, w: Variable, dw: Variable, lr: Variable) -> None:
         b1, b2 = state.scalar("beta1_pow", w, 1.0), state.scalar("beta2_pow", w, 1.0)

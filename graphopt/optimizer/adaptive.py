@@ -12,9 +12,17 @@ from graphopt.optimizer.state import State
 
 
 class Adadelta(Optimizer):
-    """w ← w - lr √((u + ε) / (a + ε)) g, with a, u the means of g² and of squared steps.
+    """w ← w - lr x, with x = √((u + ε) / (a + ε)) g: steps as large as those before.
+
+    a ← ρ a + (1 - ρ) g² before the step, u ← ρ u + (1 - ρ) x² after it, where ρ is ``rho`` and ε
+    ``epsilon``. ``learning_rate``, ``parameters``, ``weight_decay``, ``grad_clip`` and ``name`` are
+    those of ``Optimizer``, and so are their errors.
 
     Zeiler: ADADELTA, 2012.
+
+    Raises:
+        ArgumentError: ``rho`` or ``epsilon`` is negative or None.
+        ArgumentTypeError: one of them is not a number.
     """
 
     def __init__(
@@ -40,7 +48,17 @@ class Adadelta(Optimizer):
 
 
 class Adagrad(Optimizer):
-    """a ← a + g²,  w ← w - lr g / (√a + ε). Duchi, Hazan, Singer, 2011."""
+    """a ← a + g²,  w ← w - lr g / (√a + ε), with ε ``epsilon``.
+
+    a starts at ``initial_accumulator_value``. ``learning_rate``, ``parameters``, ``weight_decay``,
+    ``grad_clip`` and ``name`` are those of ``Optimizer``, and so are their errors.
+
+    Duchi, Hazan, Singer: Adaptive Subgradient Methods, 2011.
+
+    Raises:
+        ArgumentError: ``epsilon`` or ``initial_accumulator_value`` is negative or None.
+        ArgumentTypeError: one of them is not a number.
+    """
 
     def __init__(
         self,
@@ -64,10 +82,15 @@ class Adagrad(Optimizer):
 class RMSProp(Optimizer):
     """q ← ρ q + (1 - ρ) g²,  k ← μ k + lr g / √(q - c² + ε),  w ← w - k.
 
-    c is the running mean of g if ``centered``, else 0. Hinton's lecture 6 of 2012.
+    c is the running mean of g if ``centered``, else 0; ρ is ``rho``, ε ``epsilon`` and μ
+    ``momentum``. ``learning_rate``, ``parameters``, ``weight_decay``, ``grad_clip`` and ``name``
+    are those of ``Optimizer``, and so are their errors.
+
+    Hinton, Srivastava, Swersky: Neural Networks for Machine Learning, lecture 6, 2012.
 
     Raises:
-        ArgumentError: rho, epsilon or momentum is None or negative.
+        ArgumentError: ``rho``, ``epsilon`` or ``momentum`` is negative or None.
+        ArgumentTypeError: one of them is not a number.
     """
 
     def __init__(

@@ -25,12 +25,16 @@ class ASGD(Optimizer):
     Schmidt, Le Roux, Bach: Minimizing Finite Sums with the Stochastic Average Gradient, 2017.
 
     Args:
+        learning_rate: lr per step, as in ``Optimizer``.
         batch_num: n, the number of batches in an epoch.
+        parameters: as in ``Optimizer``.
+        weight_decay: as in ``Optimizer``.
+        grad_clip: as in ``Optimizer``.
+        multi_precision: as in ``Optimizer``; d and y are float32 then.
+        name: as in ``Optimizer``.
         history: where the rows of y are kept: on the ``"device"``, in ``"host"`` memory, or in a
             memory-mapped file on ``"disk"`` (in TMPDIR). A step reads one row and writes one; from
             the host or disk the next row is brought while a step runs.
-
-    The other arguments are those of ``Optimizer``.
 
     >>> import graphopt as go
     >>> main, startup = go.static.Program(), go.static.Program()
@@ -44,7 +48,8 @@ class ASGD(Optimizer):
     [('fc_0.w_0', 'fc_0.w_0@GRAD'), ('fc_0.b_0', 'fc_0.b_0@GRAD')]
 
     Raises:
-        ArgumentError: learning_rate is None; batch_num is None or not positive; no such history.
+        ArgumentError: ``learning_rate`` or ``batch_num`` is None, or ``batch_num`` not positive;
+            there is no such ``history``; a group of ``parameters`` is wrong.
         ArgumentTypeError: an argument has the wrong type.
     """
 

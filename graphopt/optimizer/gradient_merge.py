@@ -22,11 +22,11 @@ from graphopt.scoping import default_startup_program
 
 
 class GradientMerge:
-    """Steps ``inner`` once every ``k_steps`` runs, with the mean (or sum) of their gradients.
+    """Steps ``inner`` once every ``k_steps`` runs, with the mean of their gradients.
 
-    The runs between leave parameters and the inner optimizer's state as they are. Clipping and
-    weight decay see the merged gradient. All of it is ops of the Program: sums are kept in
-    ``<parameter>_merged_0``, the count in ``gradient_merge_0``.
+    Without ``avg`` it is their sum. The runs between leave parameters and the inner optimizer's
+    state as they are. Clipping and weight decay see the merged gradient. All of it is ops of the
+    Program: sums are kept in ``<parameter>_merged_0``, the count in ``gradient_merge_0``.
 
     >>> import graphopt as go
     >>> main, startup = go.static.Program(), go.static.Program()
@@ -39,8 +39,8 @@ class GradientMerge:
     ['ASGD', 'Add', 'Mod', 'Where']
 
     Raises:
-        ArgumentTypeError: inner is not an Optimizer, k_steps not an int.
-        ArgumentError: k_steps is not positive.
+        ArgumentTypeError: ``inner`` is not an Optimizer, or ``k_steps`` not an int.
+        ArgumentError: ``k_steps`` is not positive.
     """
 
     def __init__(self, inner: Optimizer, k_steps: int = 1, avg: bool = True) -> None:
@@ -59,15 +59,32 @@ class GradientMerge:
         return self.inner.get_lr()
 
     def set_lr(self, value: float) -> None:
-        """Set the inner optimizer's learning rate."""
+        """Use the learning rate ``value`` in the inner optimizer, from the next run on.
+
+        Raises:
+            ArgumentTypeError: ``value`` is not an int or a float.
+            StateError: the inner optimizer follows a scheduler.
+        """
         self.inner.set_lr(value)
 
     def state_dict(self, scope: Scope | None = None) -> dict[str, Any]:
-        """The inner optimizer's state; sums are taken up again with ``static.save`` only."""
+        """The inner optimizer's state, read from ``scope`` (by default the global one).
+
+        The sums are not in it; ``static.save`` keeps them too.
+
+        Raises:
+            StateError: a state has no value in the scope.
+        """
         return self.inner.state_dict(scope)
 
     def set_state_dict(self, state_dict: Mapping[str, Any], scope: Scope | None = None) -> None:
-        """Set the inner optimizer's state."""
+        """Set the inner optimizer's state to that of ``state_dict``.
+
+        It goes to ``scope``, by default the global one.
+
+        Raises:
+            StateError: a state is missing, or has another shape; nothing is changed.
+        """
         self.inner.set_state_dict(state_dict, scope)
 
     def minimize(
@@ -77,7 +94,11 @@ class GradientMerge:
         parameters: Sequence[Parameter | str] | None = None,
         no_grad_set: Iterable[Variable | str] | None = None,
     ) -> tuple[list[Operator], ParamsGrads]:
-        """As ``Optimizer.minimize``; the gradients returned are those of one micro-batch."""
+        """As ``Optimizer.minimize``; the gradients returned are those of one micro-batch.
+
+        ``loss`` is that of one micro-batch; ``startup_program``, ``parameters`` and ``no_grad_set``
+        are those of ``Optimizer.minimize``, and so are the errors.
+        """
         startup = startup_program or default_startup_program()
         with loss.program.all_or_nothing(), startup.all_or_nothing():
             pairs = self.inner.backward(loss, startup, parameters, no_grad_set)
@@ -86,7 +107,14 @@ class GradientMerge:
     def apply_gradients(
         self, params_grads: ParamsGrads, startup_program: Program | None = None
     ) -> list[Operator]:
-        """Merge, step on every k-th run, and forget the sums then; returns all update ops."""
+        """Merge, step on every k-th run, and set the sums to zero then; returns all update ops.
+
+        ``params_grads`` are (parameter, gradient) pairs; ``startup_program`` gets the ops that set
+        up the state, by default the default startup Program.
+
+        Raises:
+            StateError, ShapeError: a state dict was loaded that does not fit the parameters.
+        """
         if not params_grads:
             return []
         main, startup = params_grads[0][0].program, startup_program or default_startup_program()
@@ -104,7 +132,7 @@ class GradientMerge:
             return [op for op in block.ops[start:] if any(v.persistable for v in op.writes())]
 
     def _due(self, g: Tape, startup: Program) -> Variable:
-        """Whether this run is a k-th one: bool[]."""
+        """Whether ``k_steps`` runs have passed since the last step: bool[]."""
         name = g.program.unique_name("gradient_merge")
         scalar = TensorType(np.dtype("i8"), ())
         count = create_state(g.program, startup, name, scalar, Constant(0))

@@ -31,7 +31,8 @@ def as_groups(
     """The groups that ``parameters`` stands for: one, unless it is a list of dicts.
 
     Raises:
-        ArgumentTypeError: not a list of Parameters or of dicts, or not a clip object.
+        ArgumentTypeError: not a list of Parameters or of dicts, or not a clip object; a setting of
+            a group has the wrong type.
         ArgumentError: a group without ``params``, with an unknown key, or sharing a parameter.
     """
     _check_clip(grad_clip)

@@ -14,7 +14,15 @@ from graphopt.optimizer.state import State
 class Momentum(Optimizer):
     """v ← μ v + g,  w ← w - lr v, or w - lr (g + μ v) with ``use_nesterov``.
 
-    ``rescale_grad`` multiplies g first.
+    μ is ``momentum``; g is multiplied by ``rescale_grad`` first. ``use_multi_tensor`` is accepted
+    as in Paddle and changes nothing. ``learning_rate``, ``parameters``, ``weight_decay``,
+    ``grad_clip``, ``multi_precision`` and ``name`` are those of ``Optimizer``, and so are their
+    errors.
+
+    Sutskever et al.: On the importance of initialization and momentum in deep learning, 2013.
+
+    Raises:
+        ArgumentTypeError: ``momentum`` or ``rescale_grad`` is not a number.
     """
 
     def __init__(

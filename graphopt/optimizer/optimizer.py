@@ -33,19 +33,26 @@ SCHEDULER_KEY, MASTER_KEY = "LR_Scheduler", "master_weights"
 
 
 class Optimizer:
-    """Base of the optimizers.
+    """Base of the optimizers: ``minimize`` adds to a Program the ops that train it.
 
     A subclass gives ``_update``: it records the update op of one parameter over its state.
 
     Args:
-        learning_rate: a float, or a scheduler of ``optimizer.lr`` whose value each run uses.
+        learning_rate: the rate of a step: a float, or a scheduler of ``optimizer.lr`` whose value
+            each run uses.
         parameters: what to train; by default all trainable parameters of the loss's Program. Or
             groups: dicts with ``params`` and, for these, ``learning_rate`` (a factor on the rate),
             ``weight_decay`` and ``grad_clip``; they replace the parameters' own settings.
-        weight_decay: a float (L2), L1Decay or L2Decay; a parameter's own regularizer wins.
+        weight_decay: a float (L2), L1Decay or L2Decay, added to the gradient; a parameter's own
+            regularizer wins.
         grad_clip: one of nn.ClipGradByValue, ClipGradByNorm, ClipGradByGlobalNorm.
         multi_precision: train half-precision parameters through float32 copies.
         name: enters the names of the state variables.
+
+    Raises:
+        ArgumentError: ``learning_rate`` is None; a group has no ``params``, an unknown setting, or
+            a parameter of another group.
+        ArgumentTypeError: an argument or a setting has the wrong type; an int is no learning rate.
     """
 
     def __init__(
@@ -69,19 +76,19 @@ class Optimizer:
         return self._rate.value()
 
     def set_lr(self, value: float) -> None:
-        """Use another learning rate from the next run on.
+        """Use the learning rate ``value`` from the next run on.
 
         Raises:
-            ArgumentTypeError: not an int or float.
+            ArgumentTypeError: ``value`` is not an int or a float.
             StateError: a scheduler is in use.
         """
         self._rate.set(value)
 
     def set_lr_scheduler(self, scheduler: LRScheduler) -> None:
-        """Use a scheduler from the next run on, in place of the float or scheduler before.
+        """Use ``scheduler`` from the next run on, in place of the float or scheduler before.
 
         Raises:
-            ArgumentTypeError: not an LRScheduler.
+            ArgumentTypeError: ``scheduler`` is not an LRScheduler.
         """
         self._rate.set_scheduler(scheduler)
 
@@ -95,15 +102,29 @@ class Optimizer:
     ) -> tuple[list[Operator], ParamsGrads]:
         """Append backward, clip, regularization and update ops to the loss's Program.
 
-        ``parameters``, ``no_grad_set`` and ``checkpoints`` (see ``static.append_backward``) take
-        Variables or names. All or nothing: on an error both Programs are as before.
+        All or nothing: on an error both Programs are as before.
 
-        Returns ``(optimize_ops, params_grads)``: the update ops, and (parameter, raw gradient)
-        pairs. Passed in a ``fetch_list`` it prunes the run to these updates.
+        Args:
+            loss: one float, [] or [1].
+            startup_program: gets the ops that set up the state; by default the default startup
+                Program.
+            parameters: Parameters or names to train now, in place of those of the optimizer.
+            no_grad_set: Variables or names that no gradient flows to.
+            checkpoints: Variables or names; the values between them are computed again instead of
+                kept (see ``static.append_backward``).
+
+        Returns:
+            ``(optimize_ops, params_grads)``: the update ops, and (parameter, raw gradient) pairs.
+            Passed in a ``fetch_list`` it prunes the run to these updates.
 
         Raises:
-            LossError: the loss has more than one element.
-            GradientError: an op between a parameter and the loss has no gradient.
+            ArgumentTypeError: ``loss`` is no Variable; a list has something that is no Variable or
+                name.
+            LossError: ``loss`` is not one float.
+            GradientError: an op between a parameter and the loss has no gradient; or the model is
+                quantized, and has nothing to train.
+            UnknownVariableError: the Program has no variable of the name of a checkpoint.
+            StateError, ShapeError: a state dict was loaded that does not fit the parameters.
         """
         check_variable(loss, "loss")
         startup = startup_program or default_startup_program()
@@ -119,7 +140,19 @@ class Optimizer:
         no_grad_set: Iterable[Variable | str] | None = None,
         checkpoints: Iterable[Variable | str] | None = None,
     ) -> ParamsGrads:
-        """The first half of ``minimize``: (parameter, gradient) pairs."""
+        """The first half of ``minimize``: append backward; returns (parameter, gradient) pairs.
+
+        ``loss``, ``parameters``, ``no_grad_set`` and ``checkpoints`` are those of ``minimize``;
+        ``startup_program`` is accepted as in Paddle and not used.
+
+        Raises:
+            ArgumentTypeError: ``loss`` is no Variable; a list has something that is no Variable or
+                name.
+            LossError: ``loss`` is not one float.
+            GradientError: an op between a parameter and the loss has no gradient; or the model is
+                quantized, and has nothing to train.
+            UnknownVariableError: the Program has no variable of the name of a checkpoint.
+        """
         program = check_variable(loss, "loss").program
         chosen = _named(parameters) if parameters else self._chosen()
         wanted = [p for p in program.all_parameters() if chosen is None or p.name in chosen]
@@ -140,7 +173,16 @@ class Optimizer:
         params_grads: Sequence[tuple[Parameter, Variable | None]],
         startup_program: Program | None = None,
     ) -> list[Operator]:
-        """The second half of ``minimize``: clip, regularize, update; returns the update ops."""
+        """The second half of ``minimize``: clip, regularize, update; returns the update ops.
+
+        ``params_grads`` are (parameter, gradient) pairs, of which those with None are dropped;
+        ``startup_program`` gets the ops that set up the state, by default the default startup
+        Program.
+
+        Raises:
+            StateError, ShapeError: a state dict was loaded that does not fit the parameters.
+            ArgumentTypeError: a parameter has a regularizer of an unknown type.
+        """
         pairs = [(p, grad) for p, grad in params_grads if grad is not None]
         if not pairs:
             return []
@@ -167,11 +209,12 @@ class Optimizer:
     ) -> list[tuple[Parameter, Any]]:
         """Pairs in the same order with the gradients of the penalties added.
 
-        A parameter's own regularizer wins over ``regularization``; with neither the gradient is
+        ``parameters_and_grads`` are (parameter, gradient) pairs. A parameter's own regularizer wins
+        over ``regularization``, a float (L2), L1Decay or L2Decay; with neither the gradient is
         passed on as it is, and so is None.
 
         Raises:
-            ArgumentTypeError: unknown regularization type.
+            ArgumentTypeError: a regularizer is of an unknown type.
         """
         default = as_regularizer(regularization)
         if default is not None and any(p.regularizer for p, _ in parameters_and_grads):
@@ -204,8 +247,9 @@ class Optimizer:
     def set_state_dict(self, state_dict: Mapping[str, Any], scope: Scope | None = None) -> None:
         """Take over the state of another optimizer of this class over parameters of these names.
 
-        After the startup Program has run the values go to the scope at once. Before ``minimize``
-        they are kept, and the startup Program then starts from them.
+        ``state_dict`` is what ``state_dict()`` gave. After the startup Program has run the values
+        go to ``scope`` (by default the global one) at once. Before ``minimize`` they are kept, and
+        the startup Program then starts from them.
 
         Raises:
             StateError: a state is missing, or has another shape; nothing is changed.

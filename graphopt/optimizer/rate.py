@@ -72,7 +72,12 @@ class LearningRate:
         return float(self._constant if self.scheduler is None else self.scheduler())
 
     def set(self, value: float) -> None:
-        """Another constant rate, from the next run on."""
+        """Use another constant rate from the next run on.
+
+        Raises:
+            ArgumentTypeError: ``value`` is not an int or a float.
+            StateError: a scheduler is in use.
+        """
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ArgumentTypeError(
                 f"set_lr takes an int or float, not {type(value).__name__}", fix="e.g. 0.1"
@@ -86,7 +91,11 @@ class LearningRate:
         self._was_set = True
 
     def set_scheduler(self, scheduler: LRScheduler) -> None:
-        """A scheduler, from the next run on."""
+        """Use a scheduler from the next run on.
+
+        Raises:
+            ArgumentTypeError: ``scheduler`` is not an LRScheduler.
+        """
         if not isinstance(scheduler, LRScheduler):
             raise ArgumentTypeError(
                 f"set_lr_scheduler takes an LRScheduler, not {type(scheduler).__name__}"

@@ -12,13 +12,18 @@ from graphopt.optimizer.state import State
 
 
 class Rprop(Optimizer):
-    """w ← w - sign(g) step; the step grows while g keeps its sign and shrinks when it changes.
+    """w ← w - sign(g) s, where each weight has a step s of its own; for full batches.
 
-    For full batches. ``learning_rate`` is the first step, ``etas`` are (shrink, grow), the steps
-    stay in ``learning_rate_range``. Riedmiller, Braun, 1993.
+    s grows while g keeps its sign and shrinks when g changes it: by the factors ``etas``, (shrink,
+    grow), within ``learning_rate_range``, (low, high). It starts at ``learning_rate``, a float or
+    the value of a scheduler at ``minimize``. ``parameters``, ``grad_clip``, ``multi_precision`` and
+    ``name`` are those of ``Optimizer``, and so are their errors.
+
+    Riedmiller, Braun: A Direct Adaptive Method for Faster Backpropagation Learning, 1993.
 
     Raises:
-        ArgumentError: the range is not 0 < low <= high, or not 0 < shrink < 1 < grow.
+        ArgumentError: the range is not 0 < low <= high, or the factors are not 0 < shrink < 1 <
+            grow.
     """
 
     def __init__(

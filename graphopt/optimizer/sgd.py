@@ -11,7 +11,14 @@ from graphopt.optimizer.state import State
 class SGD(Optimizer):
     """w ← w - lr g, with g the gradient after clipping and regularization. No state.
 
-    The arguments are those of ``Optimizer``.
+    ``learning_rate``, ``parameters``, ``weight_decay``, ``grad_clip``, ``multi_precision`` and
+    ``name`` are those of ``Optimizer``, and so are their errors.
+
+    >>> import graphopt as go
+    >>> loss = go.mean(go.static.nn.fc(x, 1))
+    >>> optimize_ops, params_grads = go.optimizer.SGD(0.1).minimize(loss)
+    >>> [op.type for op in optimize_ops]
+    ['SGD', 'SGD']
     """
 
     def __init__(

@@ -53,7 +53,11 @@ class StateTable:
         return self.copies[p.name]
 
     def initializer(self, key: str, value: float) -> Initializer:
-        """The first value of a state: the loaded one, if a state dict was loaded."""
+        """The first value of a state: the loaded one, if a state dict was loaded.
+
+        Raises:
+            StateError: the state dict lacks it.
+        """
         if self.pending is None:
             return Constant(value)
         if key not in self.pending:
@@ -61,7 +65,11 @@ class StateTable:
         return Assign(self.pending[key])
 
     def values(self, scope: Scope) -> dict[str, np.ndarray]:
-        """Every state's value by key: all of one kind, then all of the next."""
+        """Every state's value by key: all of one kind, then all of the next.
+
+        Raises:
+            StateError: a state has no value in the scope.
+        """
         if not self.variables and self.pending is not None:
             return dict(self.pending)
         kinds = list(dict.fromkeys(kind for _, kind in self.variables))
@@ -69,11 +77,19 @@ class StateTable:
         return {key_of(*name): _read(scope, v) for name, v in ordered}
 
     def masters(self, scope: Scope) -> dict[str, np.ndarray]:
-        """The float32 copies by parameter."""
+        """The float32 copies by parameter.
+
+        Raises:
+            StateError: a copy has no value in the scope.
+        """
         return {name: _read(scope, v) for name, v in self.copies.items()}
 
     def load(self, arrays: Mapping[str, Any], copies: Mapping[str, Any], scope: Scope) -> None:
-        """Check all values, then set them; before there are variables, keep them."""
+        """Check all values, then set them; before there are variables, keep them.
+
+        Raises:
+            StateError: a state is missing, or has another shape; nothing is changed.
+        """
         found = {k: np.asarray(v) for k, v in arrays.items()}
         if not self.variables and not self.copies:
             self.pending, self.pending_copies = found or None, copies
@@ -145,5 +161,5 @@ class _CopyOf(Initializer):
         self.source = source
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """Cast."""
+        """Cast the other variable."""
         g.Cast(g.block.var(self.source.name), to=to_onnx_dtype(w.dtype), into=[w])

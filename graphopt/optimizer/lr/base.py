@@ -38,8 +38,8 @@ class LRScheduler:
         verbose: print the rate at every step.
 
     Raises:
-        ArgumentTypeError: learning_rate is not an int or a float.
-        ArgumentError: learning_rate is negative.
+        ArgumentTypeError: ``learning_rate`` is not an int or a float.
+        ArgumentError: ``learning_rate`` is negative.
     """
 
     def __init__(
@@ -61,7 +61,11 @@ class LRScheduler:
         raise NotImplementedError
 
     def step(self, epoch: int | None = None) -> None:
-        """Go to the next epoch, or to a given one."""
+        """Go to the next epoch, or to ``epoch`` if it is given.
+
+        Raises:
+            ArgumentError: the schedule has no rate at this epoch.
+        """
         epoch = self.last_epoch + 1 if epoch is None else epoch
         self._check_epoch(epoch)
         self.last_epoch = epoch
@@ -86,7 +90,9 @@ class LRScheduler:
         return {key: self.__dict__[key] for key in self.keys if key in self.__dict__}
 
     def set_state_dict(self, state_dict: Mapping[str, object]) -> None:
-        """Take over a state. The rate is restored, not computed; unknown entries are a warning.
+        """Take over a ``state_dict`` that a schedule gave; the rate is restored, not computed.
+
+        Entries that the schedule does not know are a warning.
 
         Raises:
             StateError: an entry is missing.
@@ -104,15 +110,19 @@ class LRScheduler:
         self.__dict__.update({key: state_dict[key] for key in self.keys})
 
     def set_dict(self, state_dict: Mapping[str, object]) -> None:
-        """An older name of ``set_state_dict``."""
+        """An older name of ``set_state_dict``; ``state_dict`` is what it takes over.
+
+        Raises:
+            StateError: an entry is missing.
+        """
         self.set_state_dict(state_dict)
 
     def expression(self, g: Tape, step: Variable) -> Variable | None:
-        """The rate as ops: f64[], in terms of a counter that holds ``last_epoch``.
+        """The rate as ops that ``g`` records: f64[], in terms of ``step``, a counter of epochs.
 
-        ``step``: [], of any integer or float dtype; it counts the steps where the schedule began
-        afresh (``last_epoch=-1``). None where the rate is not a formula of the epoch: it depends
-        on a metric, or on Python code of the user.
+        ``step`` is [], of any integer or float dtype, and 0 where the schedule began afresh
+        (``last_epoch=-1``). None where the rate is not a formula of the epoch: it depends on a
+        metric, or on Python code of the user.
         """
         return self._expression(g, g.cast(step, F64)) if self._is_ours() else None
 
@@ -120,7 +130,7 @@ class LRScheduler:
         return None
 
     def _is_ours(self) -> bool:
-        """Whether no subclass of the user's has a say in the rate."""
+        """Whether graphopt's own code computes the rate, not a subclass of the user's."""
         methods = [getattr(type(self), name) for name in ("__call__", "get_lr", "step")]
         return all(method.__module__.startswith("graphopt.") for method in methods)
 
@@ -151,24 +161,42 @@ def is_int(value: object) -> bool:
 
 
 def check_type(ok: bool, name: str, value: object, wanted: str) -> None:
-    """Raise ArgumentTypeError unless ``ok``."""
+    """Raise unless ``ok``.
+
+    Raises:
+        ArgumentTypeError: ``value`` is not ``wanted``.
+    """
     if not ok:
         raise ArgumentTypeError(f"{name} must be {wanted}, not {type(value).__name__}")
 
 
 def check(ok: bool, name: str, value: object, wanted: str) -> None:
-    """Raise ArgumentError unless ``ok``."""
+    """Raise unless ``ok``.
+
+    Raises:
+        ArgumentError: ``value`` is not ``wanted``.
+    """
     if not ok:
         raise ArgumentError(f"{name} must be {wanted}, not {value!r}")
 
 
 def check_rate(name: str, value: float) -> None:
-    """Raise unless a value is an int or float of at least 0."""
+    """Raise unless a value is an int or float of at least 0.
+
+    Raises:
+        ArgumentTypeError: it is of another type.
+        ArgumentError: it is negative.
+    """
     check_type(is_number(value), name, value, "an int or a float")
     check(value >= 0, name, value, "at least 0")
 
 
 def check_count(name: str, value: int) -> None:
-    """Raise unless a value is a positive int; a value of another type is an ArgumentTypeError."""
+    """Raise unless a value is a positive int.
+
+    Raises:
+        ArgumentTypeError: it is of another type.
+        ArgumentError: it is not positive.
+    """
     check_type(is_int(value), name, value, "an int")
     check(value > 0, name, value, "positive")

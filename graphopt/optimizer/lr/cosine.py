@@ -1,4 +1,4 @@
-"""Schedules that fall along a cosine. e is the epoch, b the base rate."""
+"""Schedules that fall along a cosine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ HORIZON = 2**40  # epochs: restarts after this one are not listed
 
 
 class CosineAnnealingDecay(Formula):
-    """eta_min + (b - eta_min) (1 + cos(pi e / T_max)) / 2; rises again after T_max.
+    """Falls along a cosine from ``learning_rate`` to ``eta_min`` in ``T_max`` epochs, then rises.
+
+    eta_min + (learning_rate - eta_min) (1 + cos(pi e / T_max)) / 2, with e the epoch.
+    ``last_epoch`` and ``verbose`` are those of ``LRScheduler``, as are the errors of
+    ``learning_rate``.
 
     Loshchilov, Hutter: SGDR: Stochastic Gradient Descent with Warm Restarts, 2017 (no restarts).
 
@@ -21,8 +25,8 @@ class CosineAnnealingDecay(Formula):
     0.500 0.427 0.250 0.073 0.000 0.073
 
     Raises:
-        ArgumentTypeError: T_max is not an int; eta_min is not a number.
-        ArgumentError: T_max is not positive.
+        ArgumentTypeError: ``T_max`` is not an int; ``eta_min`` is not a number.
+        ArgumentError: ``T_max`` is not positive.
     """
 
     def __init__(
@@ -44,10 +48,14 @@ class CosineAnnealingDecay(Formula):
 
 
 class CosineAnnealingWarmRestarts(Formula):
-    """eta_min + (b - eta_min) (1 + cos(pi T_cur / T_i)) / 2: a cosine that starts over and over.
+    """Falls along a cosine from ``learning_rate`` to ``eta_min`` and starts over, again and again.
 
-    T_cur counts the epochs since the last start, T_i is the length of this run: T_0 first, then
-    T_mult times the one before.
+    eta_min + (learning_rate - eta_min) (1 + cos(pi T_cur / T_i)) / 2. T_cur counts the epochs since
+    the last start, T_i is the length of this run: ``T_0`` epochs first, then ``T_mult`` times the
+    one before. ``last_epoch`` and ``verbose`` are those of ``LRScheduler``, as are the errors of
+    ``learning_rate``.
+
+    Loshchilov, Hutter: SGDR: Stochastic Gradient Descent with Warm Restarts, 2017.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.CosineAnnealingWarmRestarts(0.5, T_0=2, T_mult=2)
@@ -57,7 +65,7 @@ class CosineAnnealingWarmRestarts(Formula):
     0.500 0.250 0.500 0.427 0.250 0.073 0.500
 
     Raises:
-        ArgumentError: T_0 or T_mult is not a positive int; a step to a negative epoch.
+        ArgumentError: ``T_0`` or ``T_mult`` is not a positive int; a step to a negative epoch.
     """
 
     def __init__(
@@ -103,7 +111,7 @@ class CosineAnnealingWarmRestarts(Formula):
 
 
 def _runs(first: int, factor: int) -> tuple[list[int], list[int]]:
-    """Where each run starts, and how long it is."""
+    """Where each run starts, and how long it is, in epochs."""
     starts, lengths = [0], [first]
     while factor > 1 and starts[-1] < HORIZON:
         starts.append(starts[-1] + lengths[-1])

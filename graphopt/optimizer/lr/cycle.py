@@ -1,4 +1,4 @@
-"""Schedules that go up and down. e is the epoch."""
+"""Schedules that go up and down."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from graphopt.optimizer.lr.formula import Maths, N, OnFloats
 
 
 class OneCycleLR(Formula):
-    """From max / divide_factor up to max, then down to the end rate, within total_steps.
+    """Up from ``max_learning_rate`` / ``divide_factor`` to the maximum, then down to the end rate.
 
-    The way up takes phase_pct of the steps. With ``three_phase`` the way down to where it began
-    takes as many, and the rest leads to the end rate. Each leg is half a cosine, or a line.
+    All within ``total_steps``, of which the way up takes the share ``phase_pct``. With
+    ``three_phase`` the way down to where it began takes as many, and the rest leads on to
+    ``end_learning_rate``. ``anneal_strategy`` is "cos" for half a cosine each way, "linear" for a
+    line. ``last_epoch`` and ``verbose`` are those of ``LRScheduler``.
 
     Smith, Topin: Super-Convergence, 2017.
 
@@ -34,8 +36,9 @@ class OneCycleLR(Formula):
     0.200 0.500 0.800 0.600 0.200 0.000
 
     Raises:
-        ArgumentTypeError: an argument has the wrong type; phase_pct is a float.
-        ArgumentError: an argument is out of range; a step past total_steps.
+        ArgumentTypeError: an argument has the wrong type; ``phase_pct`` must be a float.
+        ArgumentError: an argument is out of range, or there is no such strategy; a step past
+            ``total_steps``.
     """
 
     def __init__(
@@ -92,11 +95,14 @@ MODES = ("triangular", "triangular2", "exp_range")
 
 
 class CyclicLR(Formula):
-    """From base up to max in step_size_up steps, down again in step_size_down, over and over.
+    """Up from ``base_learning_rate`` to ``max_learning_rate`` and down again, over and over.
 
-    base + (max - base) h scale, with h the height, from 0 to 1, and scale by mode: 1 (triangular),
-    2^-k (triangular2), exp_gamma^e (exp_range), or scale_fn of e ('iterations') or of k + 1
-    ('cycle'), where k counts the cycles that are over.
+    The way up takes ``step_size_up`` steps, the way down ``step_size_down``, by default as many.
+    The rate is base + (max - base) h s, with h the height, from 0 to 1, and s a scale, by ``mode``:
+    1 for "triangular", 2^-k for "triangular2", ``exp_gamma``^e for "exp_range", where e is the
+    epoch and k the cycles that are over. ``scale_fn`` takes the place of the mode: a function of e,
+    or of k + 1, where ``scale_mode`` is "iterations", or "cycle". ``last_epoch`` and ``verbose``
+    are those of ``LRScheduler``.
 
     Smith: Cyclical Learning Rates for Training Neural Networks, 2017.
 
@@ -108,8 +114,8 @@ class CyclicLR(Formula):
     0.1 0.3 0.5 0.3 0.1 0.2 0.3 0.2
 
     Raises:
-        ArgumentTypeError: an argument has the wrong type; exp_gamma is a float.
-        ArgumentError: an argument is out of range, or an unknown name.
+        ArgumentTypeError: an argument has the wrong type; ``exp_gamma`` must be a float.
+        ArgumentError: an argument is out of range, or there is no such mode.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Schedules that fall smoothly. e is the epoch, b the base rate."""
+"""Schedules that fall smoothly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from graphopt.optimizer.lr.formula import Maths, N
 
 
 class NoamDecay(Formula):
-    """b / sqrt(d_model) * min(e^-1/2, e warmup_steps^-3/2): up to warmup_steps, then down.
+    """Rises in a line for ``warmup_steps`` epochs, then falls with the root of the epoch e.
+
+    learning_rate / sqrt(d_model) * min(e^-1/2, e warmup_steps^-3/2), where ``d_model`` is the width
+    of a transformer. ``learning_rate``, ``last_epoch`` and ``verbose`` are those of
+    ``LRScheduler``, and so are their errors.
 
     Vaswani et al.: Attention Is All You Need, 2017.
 
@@ -22,7 +26,7 @@ class NoamDecay(Formula):
     0.000 0.044 0.088 0.072 0.062
 
     Raises:
-        ArgumentError: d_model or warmup_steps is not positive.
+        ArgumentError: ``d_model`` or ``warmup_steps`` is not positive.
     """
 
     def __init__(
@@ -46,7 +50,10 @@ class NoamDecay(Formula):
 
 
 class NaturalExpDecay(Formula):
-    """b exp(-gamma e).
+    """The rate learning_rate exp(-gamma e), with e the epoch.
+
+    ``gamma`` is positive. ``learning_rate``, ``last_epoch`` and ``verbose`` are those of
+    ``LRScheduler``, and so are their errors.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.NaturalExpDecay(0.5, gamma=0.1)
@@ -56,7 +63,7 @@ class NaturalExpDecay(Formula):
     0.500 0.452 0.409 0.370
 
     Raises:
-        ArgumentError: gamma is not positive.
+        ArgumentError: ``gamma`` is not positive.
     """
 
     def __init__(
@@ -71,7 +78,10 @@ class NaturalExpDecay(Formula):
 
 
 class InverseTimeDecay(Formula):
-    """b / (1 + gamma e).
+    """The rate learning_rate / (1 + gamma e), with e the epoch.
+
+    ``gamma`` is any number. ``learning_rate``, ``last_epoch`` and ``verbose`` are those of
+    ``LRScheduler``, and so are their errors.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.InverseTimeDecay(0.5, gamma=0.25)
@@ -92,7 +102,10 @@ class InverseTimeDecay(Formula):
 
 
 class ExponentialDecay(Formula):
-    """b gamma^e.
+    """The rate learning_rate gamma^e, with e the epoch.
+
+    ``gamma`` is between 0 and 1. ``learning_rate``, ``last_epoch`` and ``verbose`` are those of
+    ``LRScheduler``, and so are their errors.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.ExponentialDecay(0.5, gamma=0.9)
@@ -102,7 +115,7 @@ class ExponentialDecay(Formula):
     0.5000 0.4500 0.4050 0.3645
 
     Raises:
-        ArgumentError: gamma is not between 0 and 1.
+        ArgumentError: ``gamma`` is not between 0 and 1.
     """
 
     def __init__(
@@ -117,9 +130,12 @@ class ExponentialDecay(Formula):
 
 
 class PolynomialDecay(Formula):
-    """(b - end_lr) (1 - e / n)^power + end_lr, with n = decay_steps; end_lr from there on.
+    """The rate (learning_rate - end_lr) (1 - e / n)^power + end_lr, with e the epoch.
 
-    With ``cycle`` n is the next multiple of decay_steps: the rate jumps up again.
+    n is ``decay_steps``, in epochs; from there on the rate is ``end_lr``. With ``cycle`` n is
+    instead the next multiple of decay_steps, and the rate jumps up at each. ``power`` is the
+    exponent. ``learning_rate``, ``last_epoch`` and ``verbose`` are those of ``LRScheduler``, and so
+    are their errors.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.PolynomialDecay(0.5, decay_steps=4, end_lr=0.1)
@@ -129,7 +145,7 @@ class PolynomialDecay(Formula):
     0.5 0.4 0.3 0.2 0.1 0.1
 
     Raises:
-        ArgumentError: decay_steps is not a positive int; power is not positive.
+        ArgumentError: ``decay_steps`` is not a positive int; ``power`` is not positive.
     """
 
     def __init__(
@@ -164,7 +180,12 @@ class PolynomialDecay(Formula):
 
 
 class LinearLR(Formula):
-    """b (start_factor + (end_factor - start_factor) min(e, total_steps) / total_steps).
+    """A line from learning_rate start_factor to learning_rate end_factor in ``total_steps`` epochs.
+
+    The rate is learning_rate (start_factor + (end_factor - start_factor) e / total_steps) at epoch
+    e, up to total_steps, with ``start_factor`` in (0, 1] and ``end_factor`` in [0, 1].
+    ``learning_rate``, ``last_epoch`` and ``verbose`` are those of ``LRScheduler``, and so are their
+    errors.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.LinearLR(0.5, total_steps=4, start_factor=0.2)
@@ -174,8 +195,8 @@ class LinearLR(Formula):
     0.1 0.2 0.3 0.4 0.5 0.5
 
     Raises:
-        ArgumentTypeError: total_steps is not an int.
-        ArgumentError: total_steps is not positive; a factor is not in [0, 1], or the first is 0.
+        ArgumentTypeError: ``total_steps`` is not an int.
+        ArgumentError: ``total_steps`` is not positive; a factor is out of its range.
     """
 
     def __init__(
@@ -202,7 +223,10 @@ class LinearLR(Formula):
 
 
 class LambdaDecay(LRScheduler):
-    """b lr_lambda(e).
+    """The rate learning_rate lr_lambda(e), with e the epoch.
+
+    ``lr_lambda`` is a function from an int to a number. ``learning_rate``, ``last_epoch`` and
+    ``verbose`` are those of ``LRScheduler``, and so are their errors.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.LambdaDecay(0.5, lambda epoch: 0.9**epoch)
@@ -211,7 +235,7 @@ class LambdaDecay(LRScheduler):
     0.45
 
     Raises:
-        ArgumentTypeError: lr_lambda cannot be called.
+        ArgumentTypeError: ``lr_lambda`` cannot be called.
     """
 
     def __init__(
@@ -231,7 +255,10 @@ class LambdaDecay(LRScheduler):
 
 
 class MultiplicativeDecay(LRScheduler):
-    """b lr_lambda(1) lr_lambda(2) .. lr_lambda(e).
+    """The rate learning_rate lr_lambda(1) lr_lambda(2) … lr_lambda(e), with e the epoch.
+
+    ``lr_lambda`` is a function from an int to a number. ``learning_rate``, ``last_epoch`` and
+    ``verbose`` are those of ``LRScheduler``, and so are their errors.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.MultiplicativeDecay(0.8, lambda epoch: 0.5)
@@ -241,7 +268,7 @@ class MultiplicativeDecay(LRScheduler):
     0.2
 
     Raises:
-        ArgumentTypeError: lr_lambda cannot be called.
+        ArgumentTypeError: ``lr_lambda`` cannot be called.
     """
 
     def __init__(

@@ -14,10 +14,11 @@ BETTER = {"min": -1, "max": 1}
 class ReduceOnPlateau(LRScheduler):
     """Multiplies the rate by ``factor`` when a metric has stopped getting better.
 
-    A metric is better if it is below best - best * threshold (``rel``) or best - threshold
-    (``abs``); with ``mode="max"`` above, with + for -. When more than ``patience`` metrics in a row
-    were not better, the rate is reduced, down to min_lr, unless that changes it by no more than
-    epsilon; the next ``cooldown`` metrics are then not looked at.
+    A metric is better if it is below best - best * ``threshold`` (``threshold_mode`` "rel"), or
+    below best - threshold ("abs"); with ``mode="max"`` if it is above, with + for -. When more than
+    ``patience`` metrics in a row were not better the rate is reduced, down to ``min_lr``, unless
+    that changes it by no more than ``epsilon``; the next ``cooldown`` metrics are then not looked
+    at. The first rate is ``learning_rate``; ``verbose`` prints the rate when it changes.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.ReduceOnPlateau(0.8, factor=0.5, patience=1)
@@ -27,8 +28,9 @@ class ReduceOnPlateau(LRScheduler):
     0.8 0.8 0.8 0.4 0.4
 
     Raises:
-        ArgumentTypeError: learning_rate is not an int or a float.
-        ArgumentError: an unknown mode or threshold_mode; factor is 1 or more.
+        ArgumentTypeError: ``learning_rate`` is not an int or a float.
+        ArgumentError: ``learning_rate`` is negative; there is no such ``mode`` or
+            ``threshold_mode``; ``factor`` is 1 or more.
     """
 
     def __init__(
@@ -69,11 +71,13 @@ class ReduceOnPlateau(LRScheduler):
         return self.last_lr
 
     def step(self, metrics: float | np.ndarray, epoch: int | None = None) -> None:  # type: ignore[override]
-        """Take the metric of one epoch.
+        """Take the metric of one epoch: ``metrics`` is a number, or an array of one.
+
+        ``epoch`` is its number, by default the next one.
 
         Raises:
-            ArgumentTypeError: the metric is not a number.
-            ArgumentError: the metric has more than one element.
+            ArgumentTypeError: ``metrics`` is no number, or a Variable, which has no value yet.
+            ArgumentError: ``metrics`` has more than one element, or none.
         """
         metric = _as_number(metrics)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch

@@ -1,4 +1,4 @@
-"""Schedules that fall in steps. e is the epoch, b the base rate."""
+"""Schedules that fall in steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from graphopt.optimizer.lr.formula import Maths, N
 
 
 class PiecewiseDecay(Formula):
-    """values[k] for the first k with e < boundaries[k], then the last value.
+    """The rate ``values[k]`` for the first k whose ``boundaries[k]`` is above the epoch.
+
+    From the last boundary on it is the last value. ``last_epoch`` and ``verbose`` are those of
+    ``LRScheduler``.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.PiecewiseDecay([2, 3], [0.5, 0.1, 0.01])
@@ -21,7 +24,7 @@ class PiecewiseDecay(Formula):
     0.5 0.5 0.1 0.01 0.01
 
     Raises:
-        ArgumentError: no boundaries, or not more values than boundaries.
+        ArgumentError: there are no ``boundaries``, or not more ``values`` than boundaries.
     """
 
     def __init__(
@@ -49,7 +52,10 @@ class PiecewiseDecay(Formula):
 
 
 class MultiStepDecay(Formula):
-    """b gamma^k, with k the number of milestones that are at most e.
+    """The rate learning_rate gamma^k, with k the number of ``milestones`` up to this epoch.
+
+    ``milestones`` are epochs, ``gamma`` is below 1. ``learning_rate``, ``last_epoch`` and
+    ``verbose`` are those of ``LRScheduler``, and so are their errors.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.MultiStepDecay(0.5, milestones=[2, 3])
@@ -59,8 +65,8 @@ class MultiStepDecay(Formula):
     0.500 0.500 0.050 0.005 0.005
 
     Raises:
-        ArgumentTypeError: milestones is not a list or a tuple.
-        ArgumentError: milestones do not increase; gamma is 1 or more.
+        ArgumentTypeError: ``milestones`` is not a list or a tuple.
+        ArgumentError: ``milestones`` do not increase; ``gamma`` is 1 or more.
     """
 
     def __init__(
@@ -83,7 +89,10 @@ class MultiStepDecay(Formula):
 
 
 class StepDecay(Formula):
-    """b gamma^(e // step_size).
+    """The rate learning_rate gamma^(e // step_size), with e the epoch.
+
+    ``step_size`` is in epochs, ``gamma`` below 1. ``learning_rate``, ``last_epoch`` and ``verbose``
+    are those of ``LRScheduler``, and so are their errors.
 
     >>> from graphopt.optimizer import lr
     >>> rate = lr.StepDecay(0.5, step_size=2)
@@ -93,8 +102,8 @@ class StepDecay(Formula):
     0.500 0.500 0.050 0.050 0.005
 
     Raises:
-        ArgumentTypeError: step_size is not an int.
-        ArgumentError: step_size is not positive; gamma is 1 or more.
+        ArgumentTypeError: ``step_size`` is not an int.
+        ArgumentError: ``step_size`` is not positive; ``gamma`` is 1 or more.
     """
 
     def __init__(

@@ -15,10 +15,11 @@ INNER = "LinearWarmup_LR"
 
 
 class LinearWarmup(LRScheduler):
-    """start_lr + (end_lr - start_lr) e / warmup_steps; from warmup_steps on ``learning_rate``.
+    """A line from ``start_lr`` to ``end_lr`` in ``warmup_steps`` epochs, then ``learning_rate``.
 
-    ``learning_rate`` is a number or a schedule, whose epoch 0 is e = warmup_steps. It is stepped
-    along, except a ReduceOnPlateau, which is yours to step: only you have its metric.
+    ``learning_rate`` is a number or a schedule, whose epoch 0 is the one after the line. It is
+    stepped along, except a ReduceOnPlateau, which is yours to step: only you have its metric.
+    ``last_epoch`` and ``verbose`` are those of ``LRScheduler``.
 
     Goyal et al.: Accurate, Large Minibatch SGD, 2017.
 
@@ -30,8 +31,10 @@ class LinearWarmup(LRScheduler):
     0.0 0.2 0.4 0.2 0.1
 
     Raises:
-        ArgumentTypeError: learning_rate is neither a number nor a schedule.
-        ArgumentError: warmup_steps is not a positive int; end_lr is not above start_lr.
+        ArgumentTypeError: ``learning_rate`` is neither a number nor a schedule; ``start_lr`` is not
+            a number.
+        ArgumentError: ``warmup_steps`` is not a positive int; ``start_lr`` is negative; ``end_lr``
+            is not above it.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class LinearWarmup(LRScheduler):
         return state
 
     def set_state_dict(self, state_dict: Mapping[str, object]) -> None:
-        """Take over a state, and the inner schedule's.
+        """Take over a ``state_dict`` that a schedule gave, and the inner schedule's in it.
 
         Raises:
             StateError: an entry is missing.
