@@ -25,7 +25,7 @@ class ClipGradBase:
     """
 
     def __call__(self, params_grads: Sequence[tuple[Parameter, Variable | None]]) -> Pairs:
-        """Record the clipping ops."""
+        """Record the clipping ops over (parameter, gradient) pairs, ``params_grads``."""
         pairs = [(p, grad) for p, grad in params_grads if grad is not None]
         chosen = [(p, grad) for p, grad in pairs if p.need_clip]
         if not chosen:
@@ -35,7 +35,10 @@ class ClipGradBase:
         return [(p, _clipped(g, p, grad, clip) if p.need_clip else grad) for p, grad in pairs]
 
     def clipper(self, g: Tape, grads: Sequence[Variable]) -> Clip:
-        """The function that clips one gradient; ``grads`` are all that are clipped together."""
+        """The function that clips one gradient; ``grads`` are all that are clipped together.
+
+        ``g`` is the tape that records what they share.
+        """
         raise NotImplementedError
 
 
@@ -45,10 +48,15 @@ def _clipped(g: Tape, parameter: Parameter, grad: Variable, clip: Clip) -> Varia
 
 
 class ClipGradByValue(ClipGradBase):
-    """Every element into [min, max]; ``min`` is -max where it is not given.
+    """Every element of a gradient into [``min``, ``max``]; ``min`` is by default -``max``.
+
+    >>> import graphopt as go
+    >>> print(go.nn.ClipGradByValue(0.5))
+    Clip Gradient By Value, min = -0.500000, max=0.500000
 
     Raises:
-        ArgumentError: max is not positive and min is not given, or min > max.
+        ArgumentTypeError: a bound is not a number.
+        ArgumentError: ``max`` is not positive and ``min`` is not given, or ``min`` is above it.
     """
 
     def __init__(self, max: float, min: float | None = None) -> None:
@@ -60,7 +68,7 @@ class ClipGradByValue(ClipGradBase):
             raise ArgumentError(f"ClipGradByValue: min {min} is above max {max}")
 
     def clipper(self, g: Tape, grads: Sequence[Variable]) -> Clip:
-        """Clip to the bounds."""
+        """The function that clips a gradient to the bounds."""
         return lambda g, grad: g.Clip(grad, self.min, self.max)
 
     def __str__(self) -> str:
@@ -70,10 +78,16 @@ class ClipGradByValue(ClipGradBase):
 class ClipGradByNorm(ClipGradBase):
     """Each gradient g by its own 2-norm: g clip_norm / max(norm(g), clip_norm).
 
-    The norm is taken in float32 (float64 where the gradient is).
+    ``clip_norm`` is the largest norm that is left as it is. The norm is taken in float32 (float64
+    where the gradient is).
+
+    >>> import graphopt as go
+    >>> print(go.nn.ClipGradByNorm(1.0))
+    Gradient Clip By Norm, clip_norm=1.000000
 
     Raises:
-        ArgumentError: clip_norm is not positive.
+        ArgumentTypeError: ``clip_norm`` is not a number.
+        ArgumentError: ``clip_norm`` is not positive.
     """
 
     def __init__(self, clip_norm: float) -> None:
@@ -82,7 +96,7 @@ class ClipGradByNorm(ClipGradBase):
             raise ArgumentError(f"ClipGradByNorm: clip_norm must be positive, not {clip_norm}")
 
     def clipper(self, g: Tape, grads: Sequence[Variable]) -> Clip:
-        """Scale by the gradient's own norm."""
+        """The function that scales a gradient by its own norm."""
 
         def clip(g: Tape, grad: Variable) -> Variable:
             norm = g.Sqrt(_sum_of_squares(g, grad, _wide([grad])))
@@ -97,8 +111,15 @@ class ClipGradByNorm(ClipGradBase):
 class ClipGradByGlobalNorm(ClipGradBase):
     """All gradients by their common 2-norm G: g clip_norm / max(G, clip_norm).
 
-    The norm is taken in float32 (float64 where a gradient is). ``auto_skip_clip`` is accepted for
-    Paddle's sake: the numbers are the same with and without it.
+    ``clip_norm`` is the largest G that is left as it is. The norm is taken in float32 (float64
+    where a gradient is). ``group_name`` and ``auto_skip_clip`` are accepted as in Paddle and change
+    nothing: what is clipped together are the parameters of an optimizer, or of one of its groups.
+
+    >>> import graphopt as go
+    >>> optimizer = go.optimizer.SGD(0.1, grad_clip=go.nn.ClipGradByGlobalNorm(1.0))
+
+    Raises:
+        ArgumentTypeError: ``clip_norm`` is not a number.
     """
 
     def __init__(
@@ -109,7 +130,7 @@ class ClipGradByGlobalNorm(ClipGradBase):
         self.auto_skip_clip = auto_skip_clip
 
     def clipper(self, g: Tape, grads: Sequence[Variable]) -> Clip:
-        """Scale by the norm of all gradients together."""
+        """The function that scales a gradient by the norm of all ``grads`` together."""
         wide = _wide(grads)
         squares = [_sum_of_squares(g, grad, wide) for grad in grads]
         norm = g.Sqrt(squares[0] if len(squares) == 1 else g.Sum(*squares))

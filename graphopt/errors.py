@@ -24,7 +24,8 @@ class GraphoptError(Exception):
     """Base of every error graphopt raises.
 
     ``what`` is complete on its own; ``operands`` are (label, description) pairs, of which the first
-    eight are shown, or all; ``where`` is the user's line; ``fix`` says what to do.
+    eight are shown, or with ``all_operands`` all; ``where`` is the user's line; ``fix`` says what
+    to do. Each is an attribute of the error too.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class VerifyError(GraphoptError, AssertionError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint naming the closest known name, or ''.
+    """A hint with that of the ``known`` names which is closest to ``name``, or ''.
 
     >>> did_you_mean("lable", ["label", "image"])
     "did you mean 'label'?"

@@ -29,14 +29,17 @@ HALVES = (np.dtype("f2"), BFLOAT16)
 
 
 class Initializer:
-    """Base of the initializers."""
+    """Base of the initializers.
+
+    A subclass gives ``assign``. Called with a variable it records what gives it its first value.
+    """
 
     def __call__(self, variable: Variable, block: Block) -> None:
-        """Record the ops that give ``variable`` its first value."""
+        """Record the first value of ``variable`` in ``block``, of a startup Program."""
         self.assign(Tape(block), variable, tuple(map(int, variable.shape)))
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """Assign w, of the given shape."""
+        """Record with ``g`` the ops that assign ``w``, whose dims are ``shape``."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -45,20 +48,31 @@ class Initializer:
 
 
 class Constant(Initializer):
-    """Every element the same."""
+    """Every element is ``value``, a number.
+
+    >>> import graphopt as go
+    >>> go.nn.initializer.Constant(0.5)
+    Constant(value=0.5)
+
+    Raises:
+        ArgumentTypeError: ``value`` is not a number.
+    """
 
     def __init__(self, value: float = 0.0) -> None:
         as_literal(value)
         self.value = value
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """ConstantOfShape."""
+        """Record a ConstantOfShape."""
         value = np.array([self.value]).astype(w.dtype)
         g.ConstantOfShape(np.array(shape, np.int64), value=value, into=[w])
 
 
 class Assign(Initializer):
-    """A given array (or nested list) of the variable's shape.
+    """``value``, an array or a nested list of numbers, of the variable's shape; cast to its dtype.
+
+    >>> import graphopt as go
+    >>> w = go.create_parameter([2], attr=go.nn.initializer.Assign([0.5, 1.0]))
 
     Raises:
         ShapeError: when called for a variable of another shape.
@@ -68,7 +82,11 @@ class Assign(Initializer):
         self.value = np.asarray(value)
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """Identity of a constant."""
+        """Record an Identity of a constant.
+
+        Raises:
+            ShapeError: the array has another shape.
+        """
         if self.value.shape != shape:
             raise ShapeError(
                 f"Assign: the array does not have the shape of {w.name}",
@@ -79,21 +97,36 @@ class Assign(Initializer):
 
 
 class Normal(Initializer):
-    """Gaussian with the given mean and standard deviation."""
+    """Gaussian with the given ``mean`` and standard deviation ``std``.
+
+    A ``seed`` other than 0 fixes what is drawn, whatever seed the Program has.
+
+    Raises:
+        ArgumentTypeError: ``mean`` or ``std`` is not a number.
+        DTypeError: when called for a variable that is not of floats.
+    """
 
     def __init__(self, mean: float = 0.0, std: float = 1.0, *, seed: int = 0) -> None:
         self.mean, self.std = number("Normal: mean", mean), number("Normal: std", std)
         self.seed = seed
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """RandomNormal."""
+        """Record a RandomNormal."""
         seed = next_seed(g.program, self.seed)
         drawn = partial(g.RandomNormal, mean=self.mean, scale=self.std)
         _draw(g, w, partial(drawn, shape=[*shape], seed=seed))
 
 
 class Uniform(Initializer):
-    """Uniform in [low, high)."""
+    """Uniform in [``low``, ``high``).
+
+    A ``seed`` other than 0 fixes what is drawn, whatever seed the Program has.
+
+    Raises:
+        ArgumentTypeError: a bound is not a number.
+        ArgumentError: ``low`` is above ``high``.
+        DTypeError: when called for a variable that is not of floats.
+    """
 
     def __init__(self, low: float = -1.0, high: float = 1.0, *, seed: int = 0) -> None:
         self.low, self.high = number("Uniform: low", low), number("Uniform: high", high)
@@ -102,14 +135,18 @@ class Uniform(Initializer):
             raise ArgumentError(f"Uniform: low {low} is above high {high}")
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """RandomUniform."""
+        """Record a RandomUniform."""
         seed = next_seed(g.program, self.seed)
         drawn = partial(g.RandomUniform, low=self.low, high=self.high)
         _draw(g, w, partial(drawn, shape=[*shape], seed=seed))
 
 
 def _draw(g: Tape, w: Variable, random_op: Callable[..., Variable]) -> None:
-    """Assign w; a half is drawn as float32, as onnxruntime draws no halves."""
+    """Assign w; a half is drawn as float32, as onnxruntime draws no halves.
+
+    Raises:
+        DTypeError: w is not of floats.
+    """
     _check_float(w)
     if w.dtype in HALVES:
         g.Cast(random_op(dtype=to_onnx_dtype(SINGLE)), to=to_onnx_dtype(w.dtype), into=[w])
@@ -128,9 +165,15 @@ def _check_float(w: Variable) -> None:
 
 
 class TruncatedNormal(Initializer):
-    """Gaussian, cut at ``a`` and ``b`` standard deviations from the mean.
+    """Gaussian with ``mean`` and standard deviation ``std``, drawn between two bounds only.
 
-    Drawn in float32 by inverting the distribution function: z = √2 erf⁻¹(u) with u uniform.
+    The bounds are mean + ``a`` std and mean + ``b`` std. A ``seed`` other than 0 fixes what is
+    drawn, whatever seed the Program has. Drawn in float32 by inverting the distribution function: z
+    = √2 erf⁻¹(u) with u uniform.
+
+    Raises:
+        ArgumentError: ``a`` is not below ``b``.
+        DTypeError: when called for a variable that is not of floats.
     """
 
     def __init__(
@@ -141,7 +184,7 @@ class TruncatedNormal(Initializer):
         self.mean, self.std, self.a, self.b, self.seed = mean, std, a, b, seed
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """RandomUniform, then the inverse error function."""
+        """Record a RandomUniform, then the inverse error function."""
         _check_float(w)
         low, high = (math.erf(bound / math.sqrt(2)) for bound in (self.a, self.b))
         u = g.RandomUniform(
@@ -168,7 +211,9 @@ def _erf_inverse(g: Tape, x: Variable) -> Variable:
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Fan-in and fan-out of a weight.
+    """Fan-in and fan-out of a weight of these dims.
+
+    A 2-D ``shape`` is [in, out], a longer one [out, in, *kernel]; of a vector both are its length.
 
     >>> fans((64, 10)), fans((16, 3, 5, 5))
     ((64, 10), (75, 400))
@@ -190,6 +235,7 @@ class _Xavier(Initializer):
         self.fan_in, self.fan_out, self.gain, self.seed = fan_in, fan_out, gain, seed
 
     def std(self, shape: tuple[int, ...]) -> float:
+        """The standard deviation for a weight of dims ``shape``: gain √(2 / (fan_in + fan_out))."""
         found_in, found_out = fans(shape)
         fan_in = found_in if self.fan_in is None else self.fan_in
         fan_out = found_out if self.fan_out is None else self.fan_out
@@ -197,19 +243,37 @@ class _Xavier(Initializer):
 
 
 class XavierUniform(_Xavier):
-    """U(-a, a) with a = gain √(6 / (fan_in + fan_out)). Glorot, Bengio, 2010."""
+    """Uniform in (-a, a) with a = gain √(6 / (fan_in + fan_out)).
+
+    ``fan_in`` and ``fan_out`` are by default those of the weight, see ``fans``; ``gain`` is a
+    factor. A ``seed`` other than 0 fixes what is drawn, whatever seed the Program has.
+
+    Glorot, Bengio: Understanding the Difficulty of Training Deep Feedforward Neural Networks, 2010.
+
+    Raises:
+        DTypeError: when called for a variable that is not of floats.
+    """
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """RandomUniform."""
+        """Record a RandomUniform."""
         limit = math.sqrt(3.0) * self.std(shape)
         Uniform(-limit, limit, seed=self.seed).assign(g, w, shape)
 
 
 class XavierNormal(_Xavier):
-    """N(0, σ²) with σ = gain √(2 / (fan_in + fan_out)). Glorot, Bengio, 2010."""
+    """Gaussian with mean 0 and standard deviation gain √(2 / (fan_in + fan_out)).
+
+    ``fan_in`` and ``fan_out`` are by default those of the weight, see ``fans``; ``gain`` is a
+    factor. A ``seed`` other than 0 fixes what is drawn, whatever seed the Program has.
+
+    Glorot, Bengio: Understanding the Difficulty of Training Deep Feedforward Neural Networks, 2010.
+
+    Raises:
+        DTypeError: when called for a variable that is not of floats.
+    """
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """RandomNormal."""
+        """Record a RandomNormal."""
         Normal(0.0, self.std(shape), seed=self.seed).assign(g, w, shape)
 
 
@@ -234,6 +298,7 @@ class _Kaiming(Initializer):
         self.mode, self.seed = mode, seed
 
     def std(self, shape: tuple[int, ...]) -> float:
+        """The standard deviation for a weight of dims ``shape``: gain / √fan."""
         found_in, found_out = fans(shape)
         fan = found_out if self.mode == "fan_out" else (self.fan_in or found_in)
         gain = GAINS.get(self.nonlinearity) or math.sqrt(2.0 / (1.0 + self.negative_slope**2))
@@ -241,17 +306,41 @@ class _Kaiming(Initializer):
 
 
 class KaimingUniform(_Kaiming):
-    """U(-a, a) with a = gain √(3 / fan). He, Zhang, Ren, Sun, 2015."""
+    """Uniform in (-a, a) with a = gain √(3 / fan).
+
+    fan is ``fan_in``, by default that of the weight (see ``fans``), or its fan-out with
+    ``mode="fan_out"``. The gain is that of ``nonlinearity``, e.g. √2 of "relu"; ``negative_slope``
+    is that of "leaky_relu". A ``seed`` other than 0 fixes what is drawn, whatever seed the Program
+    has.
+
+    He, Zhang, Ren, Sun: Delving Deep into Rectifiers, 2015.
+
+    Raises:
+        ArgumentError: no gain is known for ``nonlinearity``; there is no such ``mode``.
+        DTypeError: when called for a variable that is not of floats.
+    """
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """RandomUniform."""
+        """Record a RandomUniform."""
         limit = math.sqrt(3.0) * self.std(shape)
         Uniform(-limit, limit, seed=self.seed).assign(g, w, shape)
 
 
 class KaimingNormal(_Kaiming):
-    """N(0, σ²) with σ = gain / √fan. He, Zhang, Ren, Sun, 2015."""
+    """Gaussian with mean 0 and standard deviation gain / √fan.
+
+    fan is ``fan_in``, by default that of the weight (see ``fans``), or its fan-out with
+    ``mode="fan_out"``. The gain is that of ``nonlinearity``, e.g. √2 of "relu"; ``negative_slope``
+    is that of "leaky_relu". A ``seed`` other than 0 fixes what is drawn, whatever seed the Program
+    has.
+
+    He, Zhang, Ren, Sun: Delving Deep into Rectifiers, 2015.
+
+    Raises:
+        ArgumentError: no gain is known for ``nonlinearity``; there is no such ``mode``.
+        DTypeError: when called for a variable that is not of floats.
+    """
 
     def assign(self, g: Tape, w: Variable, shape: tuple[int, ...]) -> None:
-        """RandomNormal."""
+        """Record a RandomNormal."""
         Normal(0.0, self.std(shape), seed=self.seed).assign(g, w, shape)

@@ -18,11 +18,17 @@ from graphopt.scoping import default_main_program, default_startup_program
 class ParamAttr:
     """How a parameter is named, initialized and trained.
 
-    ``learning_rate`` multiplies the optimizer's rate; ``regularizer`` wins over the optimizer's;
-    ``need_clip=False`` keeps the gradient out of clipping; ``trainable=False`` freezes it.
+    Args:
+        name: the parameter's name; by default that of its layer with a suffix.
+        initializer: its first value; by default that of its layer.
+        learning_rate: a factor on the optimizer's rate.
+        regularizer: L1Decay or L2Decay, which wins over the optimizer's.
+        trainable: False freezes the parameter.
+        do_model_average: accepted as in Paddle; changes nothing.
+        need_clip: False keeps the gradient out of clipping.
 
     Raises:
-        ArgumentTypeError: a field of the wrong type.
+        ArgumentTypeError: a field has the wrong type.
     """
 
     def __init__(
@@ -65,7 +71,11 @@ AttrLike = ParamAttr | str | Initializer | None
 
 
 def as_param_attr(attr: AttrLike) -> ParamAttr:
-    """A ParamAttr from what users may give in its place: None, a name or an initializer."""
+    """A ParamAttr from what users may give in its place: None, a name or an initializer.
+
+    Raises:
+        ArgumentTypeError: ``attr`` is something else.
+    """
     if attr is None:
         return ParamAttr()
     if isinstance(attr, str):
@@ -91,13 +101,28 @@ def create_parameter(
 ) -> Parameter:
     """A parameter of the default main Program, initialized by the default startup Program.
 
-    Without a name it is ``<prefix>_0.w_0`` (``.b_0`` for a bias). Without an initializer it is
-    XavierUniform, zeros for a bias. A name that is taken gives the same parameter again.
+    A name that is taken gives the same parameter again.
+
+    >>> import graphopt as go
+    >>> go.create_parameter([3, 2])
+    <Parameter create_parameter_0.w_0 : f32[3, 2]>
+
+    Args:
+        shape: a list of ints.
+        dtype: by default f32.
+        name: by default ``<prefix>_0.w_0``, or ``.b_0`` for a bias.
+        attr: a ParamAttr, or only its name or initializer; its name wins over ``name``.
+        is_bias: whether the default name and initializer are those of a bias.
+        default_initializer: for want of one in ``attr``; by default XavierUniform, zeros for a
+            bias.
+        prefix: the layer's name in the default name.
 
     Raises:
-        ShapeError: the name is taken by a parameter of another shape.
-        ArgumentError: a dim of the shape is not known.
-        ArgumentTypeError: an argument of the wrong type.
+        ShapeError: the name is taken by a variable that is no parameter, or of another shape or
+            dtype, here or in the startup Program; ``shape`` is not that of the initializer's array.
+        ArgumentError: a dim of ``shape`` is negative or not known.
+        ArgumentTypeError: an argument has the wrong type.
+        DTypeError: the initializer draws floats, and ``dtype`` is none.
     """
     attr = as_param_attr(attr)
     _check("name", name, str, optional=True)
@@ -161,6 +186,9 @@ def initialize(variable: Variable, initializer: Initializer, startup: Program) -
     """Record in ``startup`` the ops that give a persistable variable its first value.
 
     All or nothing: if the initializer refuses the variable, ``startup`` is as before.
+
+    Raises:
+        ShapeError: ``startup`` initializes the name with another shape or dtype.
     """
     with startup.all_or_nothing():
         initializer(_twin(variable, startup), startup.global_block())
@@ -191,7 +219,11 @@ def _twin(variable: Variable, startup: Program) -> Variable:
 def create_state(
     main: Program, startup: Program, name: str, tensor_type: TensorType, initializer: Initializer
 ) -> Variable:
-    """A persistable variable that is not a parameter: optimizer state, running statistics."""
+    """A persistable variable that is not a parameter: optimizer state, running statistics.
+
+    Raises:
+        ShapeError: ``startup`` initializes the name with another shape or dtype.
+    """
     variable = Variable(
         name,
         tensor_type,
@@ -213,9 +245,20 @@ def create_global_var(
     force_cpu: bool = False,
     name: str | None = None,
 ) -> Variable:
-    """A variable of the main Program that startup fills with ``value``.
+    """A variable of the main Program that startup fills with ``value``, a number.
 
-    It keeps its value between runs; ``persistable`` and ``force_cpu`` are accepted as in Paddle.
+    It keeps its value between runs, whether ``persistable`` or not; that and ``force_cpu`` are
+    accepted as in Paddle. ``shape`` is a list of ints; ``name`` is by default ``global_var_0``.
+
+    >>> import graphopt as go
+    >>> go.static.create_global_var([1], 0, "int64")
+    <Variable global_var_0 : i64[1]>
+
+    Raises:
+        ArgumentError: a dim of ``shape`` is negative or not known; the name is taken.
+        ArgumentTypeError: ``shape`` is not a list or tuple of ints; ``value`` is not a number;
+            ``dtype`` is none.
+        ShapeError: the startup Program initializes the name with another shape or dtype.
     """
     main = default_main_program()
     tensor_type = _static_type(main, shape, dtype)

@@ -9,7 +9,14 @@ from graphopt.ir.types.literals import number
 
 
 class WeightDecayRegularizer:
-    """Base of the regularizers: ``decay`` records the gradient of the penalty."""
+    """Base of the regularizers: ``decay`` records the gradient of the penalty.
+
+    ``coeff`` is the factor of the penalty.
+
+    Raises:
+        ArgumentError: ``coeff`` is None.
+        ArgumentTypeError: ``coeff`` is not a number.
+    """
 
     def __init__(self, coeff: float) -> None:
         if coeff is None:
@@ -17,7 +24,7 @@ class WeightDecayRegularizer:
         self.coeff = number(f"{type(self).__name__}: coeff", coeff)
 
     def decay(self, g: Tape, parameter: Parameter) -> Variable:
-        """The gradient of the penalty for ``parameter``."""
+        """The gradient of the penalty for ``parameter``, recorded by ``g``."""
         raise NotImplementedError
 
     def __str__(self) -> str:
@@ -28,40 +35,52 @@ class WeightDecayRegularizer:
 
 
 class L1Decay(WeightDecayRegularizer):
-    """Penalty coeff sum |w|: adds coeff sign(w), with sign(0) = 0.
+    """The penalty coeff sum |w|: adds coeff sign(w) to a gradient, with sign(0) = 0.
+
+    ``coeff`` is a number, 0 unless given.
 
     >>> str(L1Decay(0.1))
     'L1Decay, coeff=0.100000'
+
+    Raises:
+        ArgumentError: ``coeff`` is None.
+        ArgumentTypeError: ``coeff`` is not a number.
     """
 
     def __init__(self, coeff: float = 0.0) -> None:
         super().__init__(coeff)
 
     def decay(self, g: Tape, parameter: Parameter) -> Variable:
-        """Coeff sign(w)."""
+        """The gradient coeff sign(w)."""
         return g.Mul(g.Sign(parameter), self.coeff)
 
 
 class L2Decay(WeightDecayRegularizer):
-    """Penalty coeff/2 sum w²: adds coeff w.
+    """The penalty coeff / 2 sum w²: adds coeff w to a gradient.
+
+    ``coeff`` is a number, 0 unless given.
 
     >>> str(L2Decay(0.3))
     'L2Decay, coeff=0.300000'
+
+    Raises:
+        ArgumentError: ``coeff`` is None.
+        ArgumentTypeError: ``coeff`` is not a number.
     """
 
     def __init__(self, coeff: float = 0.0) -> None:
         super().__init__(coeff)
 
     def decay(self, g: Tape, parameter: Parameter) -> Variable:
-        """Coeff w."""
+        """The gradient coeff w."""
         return g.Mul(parameter, self.coeff)
 
 
 def as_regularizer(value: object) -> WeightDecayRegularizer | None:
-    """None, a regularizer, or a number: L2.
+    """The regularizer that ``value`` stands for: a number is L2Decay, None is none.
 
     Raises:
-        ArgumentTypeError: anything else ("Unknown regularization type").
+        ArgumentTypeError: ``value`` is something else.
     """
     if value is None or isinstance(value, WeightDecayRegularizer):
         return value
