@@ -35,6 +35,11 @@ def to_model(
     ...     y = go.nn.functional.relu(x)
     >>> [node.op_type for node in to_model(main, ["x"], [y]).graph.node]
     ['Relu']
+
+    Raises:
+        UnknownVariableError: the Program has no variable that ``fetch_list`` names.
+        ArgumentTypeError: ``fetch_list`` holds what is neither a Variable, a name nor an update op.
+        ArgumentError: an update op in ``fetch_list`` is one of another Program.
     """
     names = tuple(v if isinstance(v, str) else v.name for v in feed)
     model = Plan(program, as_request(program, fetch_list), names).lower().model

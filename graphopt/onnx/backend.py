@@ -30,7 +30,14 @@ from graphopt.runtime.state.scope import Scope
 
 
 class GraphoptBackendRep(BackendRep):
-    """A model that was read and is ready to run."""
+    """A model that was read and is ready to run.
+
+    ``found`` is the model as a Program, ``names`` are its outputs' names and ``place`` is where it
+    runs. Made by ``prepare``.
+
+    Raises:
+        DeviceError: the place cannot be used.
+    """
 
     def __init__(self, found: ReadModel, names: Sequence[str], place: Place) -> None:
         self._found = found
@@ -41,10 +48,16 @@ class GraphoptBackendRep(BackendRep):
             self._scope.take(name, value)
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:  # noqa: ANN401 - as in the base
-        """Run on inputs in the model's order, one input, or inputs by name.
+        """Run the model; returns a named tuple of its outputs.
+
+        ``inputs`` are arrays in the model's order, one array, or a dict by name; ``kwargs`` are
+        accepted as in onnx and not used.
 
         Raises:
-            ArgumentError: more inputs than the model has.
+            ArgumentError: there are more inputs than the model has.
+            MissingFeedError: an input that the outputs need is not given.
+            FeedError: an input has another shape or dtype than the model says, or an unknown name.
+            StepError: onnxruntime failed.
         """
         feeds = self._feeds(inputs)
         values = self._executor.run(
@@ -68,11 +81,11 @@ def _array(value: Any) -> Any:  # noqa: ANN401
 
 
 class GraphoptBackend(Backend):
-    """See ``onnx.backend.base.Backend``."""
+    """graphopt as a backend of onnx: see ``onnx.backend.base.Backend``."""
 
     @classmethod
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:  # noqa: ANN401
-        """Whether the model can be read and the device used."""
+        """Whether ``model`` can be read and ``device`` used; ``kwargs`` are not used."""
         try:
             cls.prepare(model, device)
         except GraphoptError:
@@ -86,7 +99,7 @@ class GraphoptBackend(Backend):
         device: str = "CPU",
         **kwargs: Any,  # noqa: ANN401
     ) -> GraphoptBackendRep:
-        """Read a model for a device such as 'CPU' or 'CUDA:0'.
+        """Read ``model`` for a ``device`` such as 'CPU' or 'CUDA:0'; ``kwargs`` are not used.
 
         Raises:
             FileError: the model cannot be read.
@@ -105,17 +118,30 @@ class GraphoptBackend(Backend):
         outputs_info: object = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> tuple[Any, ...]:
-        """Run one node on arrays; ``opset_version`` says which definition it follows."""
+        """Run one ``node`` on ``inputs``, arrays in order, and a ``device`` such as 'CUDA:0'.
+
+        ``opset_version``, the only one of ``kwargs`` that is used, says which definition the node
+        follows, by default the newest; ``outputs_info`` is accepted as in onnx and not used.
+
+        Raises:
+            ArgumentError: there are not as many arrays as operands.
+            FileError: onnx does not define the op, or not for these dtypes.
+            ShapeError: the op cannot take operands of these shapes.
+            DeviceError: the device cannot be used.
+            StepError: onnxruntime failed.
+        """
         arrays = [np.asarray(v) for v in inputs]
         names = dict.fromkeys(name for name in node.input if name)
         graph = onnx.GraphProto(name="node", node=[node])
+        if len(arrays) != len(names):
+            raise ArgumentError(f"{len(arrays)} arrays for {len(names)} operands of {node.op_type}")
         for name, array in zip(names, arrays, strict=True):
             elem = to_onnx_dtype(array.dtype)
             graph.input.append(onnx.helper.make_tensor_value_info(name, elem, array.shape))
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
         version = kwargs.get("opset_version", onnx.defs.onnx_opset_version())
         opsets = [onnx.helper.make_opsetid("", version)]
-        if node.domain:
+        if onnx.defs.has(node.op_type, node.domain) and node.domain:
             schema = onnx.defs.get_schema(node.op_type, node.domain)
             opsets.append(onnx.helper.make_opsetid(node.domain, schema.since_version))
         model = onnx.helper.make_model(graph, opset_imports=opsets)

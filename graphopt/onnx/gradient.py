@@ -30,11 +30,12 @@ def grad(
 ) -> onnx.ModelProto:
     """The model with gradients as further outputs: vector-Jacobian products, in plain ONNX ops.
 
-    ``wrt`` names inputs, weights or any other float values; ``of`` names what is differentiated, by
-    default the model's only output. The result has the model's inputs and outputs, and behind these
-    one output per name in ``wrt``, of the same shape, called ``<name>@GRAD``: the gradient of the
-    sum over ``of`` of cotangent times value. The cotangent of a single number is 1; that of
-    anything else is a further input ``<name>@GRAD`` of its shape. What does not matter has zeros.
+    ``model`` is a path, bytes or a ModelProto. ``wrt`` names inputs, weights or any other float
+    values; ``of`` names what is differentiated, by default the model's only output. The result has
+    the model's inputs and outputs, and behind these one output per name in ``wrt``, of the same
+    shape, called ``<name>@GRAD``: the gradient of the sum over ``of`` of cotangent times value. The
+    cotangent of a single number is 1; that of anything else is a further input ``<name>@GRAD`` of
+    its shape. The gradient for a value that ``of`` does not depend on is zeros.
 
     Apply it twice for products with a Hessian (differentiate ``x@GRAD`` of a scalar ``of`` with
     respect to ``x``: the cotangent is the vector) or a Jacobian (differentiate ``x@GRAD`` with
@@ -56,10 +57,14 @@ def grad(
     [array([6., 0.])]
 
     Raises:
+        FileNotFoundError: there is no such file.
         FileError: the model cannot be read.
+        ArgumentTypeError: ``model`` is not a path, bytes or a ModelProto.
+        ArgumentError: ``of`` is not given, and the model does not have exactly one output.
         UnknownVariableError: the model has no value of a name.
         DTypeError: a value is not of floats.
         GradientError: ops on the way have no gradient; all are named.
+        ShapeError: a node of the model does not fit the shapes of its operands.
     """
     found = read(open_model(model))
     targets = [_named(found, name) for name in _listed(of) or _only_output(found)]
@@ -72,7 +77,7 @@ def grad(
 
 
 def written(found: ReadModel) -> onnx.ModelProto:
-    """A model that was read, with its weights inside again."""
+    """A model that was read, as a file again: its weights are initializers."""
     request = as_request(found.program, found.fetch_vars)
     request.updates = "none"
     plan = Plan(found.program, request, found.feed_names)

@@ -55,7 +55,7 @@ def save_model(
 ) -> None:
     """Check a model fully, then write it, with the inputs named in ``held`` as initializers.
 
-    What would not fit one protobuf message has its large initializers in ``<file>.data``.
+    A model too large for one protobuf message has its large initializers in ``<file>.data``.
     """
     held = dict(held or {})
     onnx.checker.check_model(model, full_check=True)
@@ -105,7 +105,7 @@ def _field(number: int, length: int) -> bytes:
 
 
 def _write_data(path: Path, held: Mapping[str, np.ndarray]) -> list[onnx.TensorProto]:
-    """Write values one behind another, aligned for memory maps; returns what refers to them."""
+    """Write values in a row, aligned for memory maps; returns tensors that refer to them."""
     tensors, offset = [], 0
     with atomic_file(path) as file:
         for name, value in held.items():

@@ -19,7 +19,7 @@ TYPE = "ai.onnx.preview.training::Gradient"
 def differentiate(
     node: onnx.NodeProto, g: Tape, known: Mapping[str, Variable | None]
 ) -> list[Variable]:
-    """The gradients of ``y`` with respect to each of ``xs``, where the node's operands say.
+    """The gradients of ``y`` with respect to each of ``xs``, at the values of the node's operands.
 
     The operands are values for ``xs`` then ``zs``. If they are other tensors than those, the ops
     between are recorded again over them. What y does not depend on has zeros.

@@ -28,7 +28,7 @@ def complete(model: onnx.ModelProto, feeds: Sequence[Variable], fetched: Sequenc
 
 
 def under_own_names(model: onnx.ModelProto, outputs: Mapping[str, Variable]) -> None:
-    """Undo the copies of outputs that are inputs, weights or constants too."""
+    """Give outputs that are also inputs, weights or constants their own names, without copies."""
     copies = {o.name: outputs[o.name].name for o in model.graph.output if o.name in outputs}
     copies = {copy: own for copy, own in copies.items() if copy != own}
     for output in model.graph.output:
@@ -49,7 +49,7 @@ def _copy(graph: onnx.GraphProto, output: onnx.ValueInfoProto) -> onnx.ValueInfo
 
 
 def _copies(values: Iterable[onnx.ValueInfoProto]) -> list[onnx.ValueInfoProto]:
-    """What stays valid when the field that held it is emptied."""
+    """Copies of values, which stay valid when the field that holds these is emptied."""
     return [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in values]
 
 

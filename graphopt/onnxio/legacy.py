@@ -13,6 +13,9 @@ def scan_without_batch(model: onnx.ModelProto) -> None:
 
     The outer one goes through the batch; the inner one is the old one without the batch dim. Both
     keep the omitted first operand of opset 8 (lengths of sequences), which onnx's converter drops.
+
+    Raises:
+        ValueError: a Scan has lengths of sequences, for which there is nothing after opset 8.
     """
     for node in model.graph.node:
         if node.op_type == "Scan" and not node.domain:
@@ -49,7 +52,7 @@ def _info(name: str, like: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
 
 
 def hardmax_of_rows(graph: onnx.GraphProto) -> None:
-    """Let Hardmax, before opset 13, do in other ops what it did: take all dims from axis on."""
+    """Replace each Hardmax of before opset 13: it takes all dims from axis on as one."""
     nodes = []
     for node in graph.node:
         if node.op_type != "Hardmax" or node.domain:
@@ -77,6 +80,9 @@ def resize_as_before(graph: onnx.GraphProto, results: list[str]) -> dict[str, st
     """Give converted Resize nodes the meaning they had before opset 11.
 
     Returns the names that their results had, by what the converter calls them.
+
+    Raises:
+        ValueError: a node enlarges one dim and shrinks another.
     """
     nodes = [n for n in graph.node if n.op_type == "Resize" and not n.domain]
     for node in nodes:
@@ -87,7 +93,7 @@ def resize_as_before(graph: onnx.GraphProto, results: list[str]) -> dict[str, st
 
 
 def _shrinks(graph: onnx.GraphProto, name: str) -> bool:
-    """Whether the scales of a Resize are constants below 1. onnxruntime rounds up then.
+    """Whether the scales of a Resize are constants below 1, where onnxruntime rounds up.
 
     Raises:
         ValueError: it enlarges one dim and shrinks another, which a Resize cannot round both ways.

@@ -1,4 +1,4 @@
-"""Definitions newer than onnxruntime, which say what an older one said of the operands at hand."""
+"""Definitions newer than onnxruntime that mean what an older one means, which can stand in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REWORDED = frozenset({"BitShift", "Mod", "Range", "SpaceToDepth"})
 
 @cache
 def is_restated(type: str, opset: int) -> bool:
-    """Whether an op's definition at ``opset`` only adds to the last that onnxruntime knows.
+    """Whether an op's definition at ``opset`` only adds to the last one that onnxruntime knows.
 
     An operand or an attribute that the older one does not take still needs the newer one.
     """

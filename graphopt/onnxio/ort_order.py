@@ -80,7 +80,7 @@ def _is_plain(node: onnx.NodeProto) -> bool:
 
 
 def _called(call: onnx.NodeProto, function: onnx.FunctionProto) -> list[onnx.NodeProto]:
-    """What a call does. The nodes bear its name: by that a failure finds the user's op."""
+    """The nodes that do what a call does; by its name in theirs a failure finds the user's op."""
     names = {"": "", **dict(zip(function.input, call.input, strict=True))}
     names |= zip(function.output, call.output, strict=True)
     made = []
@@ -118,7 +118,7 @@ class _Edges:
         return total
 
     def early(self) -> list[int]:
-        """What waits for nothing, then of the nodes that can run always the last that became so."""
+        """The new order: first what waits for nothing, then always what became ready last."""
         missing, ready, order = list(self.missing), list[int](), self._roots()
         for k in order:
             ready += self._freed(k, missing)

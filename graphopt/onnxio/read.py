@@ -61,13 +61,20 @@ def read(source: Source) -> ReadModel:
     Raises:
         FileError: the model uses ops that ONNX does not define, all of which are named; or it is
             no valid graph.
+        ShapeError: a node does not fit the shapes of its operands.
+        ArgumentError: a node has more operands, or other attributes, than its op.
+        GradientError: a Gradient node asks for a gradient that an op does not have.
     """
     _check_ops(source)
     return _Reader(source).read()
 
 
 def _check_ops(source: Source) -> None:
-    """Raise FileError naming every node whose op ONNX does not define."""
+    """Refuse a model with nodes whose ops ONNX does not define.
+
+    Raises:
+        FileError: it has some; all are named.
+    """
     versions = {"": source.opset, "ai.onnx": source.opset, **source.domains}
     unknown: list[onnx.NodeProto] = []
     for graph in (source.model.graph, *subgraphs(source.model.graph)):
@@ -248,7 +255,7 @@ class _Reader:
         names: Sequence[str],
         attrs: Mapping[str, Any],
     ) -> Any:  # noqa: ANN401 - as Tape.emit
-        """The op, by an older definition where that says the same: then onnxruntime has it."""
+        """The op, by an older definition where that says as much: then onnxruntime has it."""
         if is_restated(type, self.source.opset):
             self.program.opset = NEWEST_OPSET
             try:
@@ -262,7 +269,7 @@ class _Reader:
     def _constant(
         self, node: onnx.NodeProto, known: Mapping[str, Variable | None]
     ) -> np.ndarray | None:
-        """The array that a node makes, if it does not depend on anything fed."""
+        """The array of a Constant node, or of a ConstantOfShape node that makes a weight."""
         if node.op_type == "Constant" and not node.domain:
             return _constant_value(node)
         if node.op_type != "ConstantOfShape" or node.domain:

@@ -52,8 +52,10 @@ def open_model(model: ModelLike) -> Source:
     """Parse and prepare a model; a path's external data is read from beside it.
 
     Raises:
+        ArgumentTypeError: ``model`` is not a path, bytes or a ModelProto.
         FileNotFoundError: there is no such file.
-        FileError: it is not an ONNX model, or onnx cannot convert it to a newer opset.
+        FileError: it is not an ONNX model, its weights or state are not beside it, or onnx cannot
+            convert it to a newer opset.
     """
     proto, name, base = _parsed(model)
     opset = next((o.version for o in proto.opset_import if _is_standard(o)), OPSET)
@@ -146,7 +148,7 @@ def _take_weights(source: Source, base: Path | None) -> None:
 
 
 def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The bodies of control-flow nodes, and theirs."""
+    """The bodies of control-flow nodes, and the bodies in these."""
     for node in graph.node:
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
@@ -180,14 +182,14 @@ def _external(tensor: onnx.TensorProto, base: Path | None, name: str) -> np.ndar
 
 
 def _converted(model: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto:
-    if opset == 8:
-        scan_without_batch(model)
-    graphs = _graphs(model)
-    if opset < 13:
-        for graph in graphs:
-            hardmax_of_rows(graph)
-    results = [resized(graph) for graph in graphs]
     try:
+        if opset == 8:
+            scan_without_batch(model)
+        graphs = _graphs(model)
+        if opset < 13:
+            for graph in graphs:
+                hardmax_of_rows(graph)
+        results = [resized(graph) for graph in graphs]
         converted = onnx.version_converter.convert_version(model, OPSET)
         if opset < 11 and any(results):
             _restore_resizes(converted, results)

@@ -157,6 +157,7 @@ def choose(trainable: Trainable, parameters: Sequence[Parameter]) -> None:
 
     Raises:
         ArgumentError: a name is unknown, or a regular expression matches nothing.
+        ArgumentTypeError: ``trainable`` is no bool, list of names, regular expression or function.
     """
     chosen = _chosen(trainable, parameters)
     for parameter in parameters:

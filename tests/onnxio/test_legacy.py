@@ -1,11 +1,14 @@
 """Definitions of before opset 21 mean what they meant."""
 
 import numpy as np
+import onnx.helper
+import onnx.parser
 import pytest
 
 from graphopt import errors
 from tests.onnxio.models import check_equal, load, model
 
+BODY = onnx.parser.parse_graph("body (float[3] a) => (float[3] b) { b = Relu(a) }")
 IMAGE = np.random.default_rng(0).normal(size=(1, 2, 7, 9)).astype("f4")
 
 
@@ -37,6 +40,14 @@ def test_resize(opset, op, mode, scales):
 def test_a_resize_both_ways():
     with pytest.raises(errors.FileError, match="enlarges one dim and shrinks another"):
         load(model(resize("Resize", "nearest", 1.5, 0.5), 10))
+
+
+def test_a_scan_with_lengths_of_sequences():
+    scan = onnx.helper.make_node("Scan", ["lengths", "x"], ["y"], num_scan_inputs=1, body=BODY)
+    old = model("g (float[1, 2, 3] x, int64[1] lengths) => (float[1, 2, 3] y) { y = Relu(x) }", 8)
+    old.graph.node[0].CopyFrom(scan)
+    with pytest.raises(errors.FileError, match="cannot be converted from opset 8"):
+        load(old)
 
 
 @pytest.mark.parametrize("op", ["Hardmax", "Softmax", "LogSoftmax"])
