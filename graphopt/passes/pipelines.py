@@ -57,7 +57,7 @@ def at_once(
     without: Collection[str] = frozenset(),
     machine: Machine = MEASURED,
 ) -> Changes:
-    """The same as one pass, which copies and verifies the Program once."""
+    """``optimisations`` as one pass, which copies and verifies the Program once."""
     names = tuple(keep)
     passes = (
         Cut(tuple(sorted({*feed, *shapes}))),

@@ -52,7 +52,7 @@ class Copies:
         return self.known.get(id(variable), variable)
 
     def op(self, op: Operator, block: Block) -> Operator:
-        """The same op over what stands for its variables; results are new variables.
+        """A copy of an op over what stands for its variables; results are new variables.
 
         A result that something stands for already is assigned to that.
         """
@@ -72,7 +72,7 @@ class Copies:
         return new
 
     def block(self, old: Block, parent: Block) -> Block:
-        """The same block inside ``parent``."""
+        """A copy of a block inside ``parent``."""
         block = Block(self.program, parent)
         block.inputs = [self.new_variable(v, block) for v in old.inputs]
         for variable in block.inputs:
@@ -96,7 +96,7 @@ class Copies:
 
 
 def copy_variable(variable: Variable, block: Block, name: str) -> Variable:
-    """The same variable in another block."""
+    """A copy of a variable in another block."""
     if isinstance(variable, Parameter):
         parameter = Parameter(
             name,

@@ -156,7 +156,7 @@ def _interpolated(g: Tape, op: Operator, rows: Variable, number: int) -> Variabl
 def _keeping_aspect(
     g: Tape, op: Operator, rows: Variable, roi: Variable | None, size: Variable
 ) -> Variable:
-    """The same beside a copy of the axis that limits the scale of all."""
+    """The rows resized beside a copy of the axis that limits the scale of all axes."""
     n, sizes = g.dims(*[g.dim_of(op.operand("X"), k) for k in _axes(op)]), op.operand("sizes")
     ratios = g.Div(g.cast(sizes, FLOAT32), g.cast(n, FLOAT32))
     smallest = op.attrs["keep_aspect_ratio_policy"] == "not_larger"

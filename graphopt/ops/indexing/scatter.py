@@ -168,7 +168,7 @@ def _stays(g: Tape, op: Operator) -> Variable:
 
 
 def _stays_by_element(g: Tape, X: Variable, U: Variable, indices: Variable) -> Variable:
-    """The same, for every element of U: ranks do not matter."""
+    """Whether each element of U is still there at the end, whatever the ranks: the shape of U."""
     count = g.Reshape(g.Size(U), [1])
     numbers = g.Reshape(up_to(g, count), g.Shape(U), allowzero=1)
     winner = g.GatherND(g.ScatterND(g.Expand(0, g.Shape(X)), indices, numbers), indices)

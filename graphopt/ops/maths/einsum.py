@@ -53,7 +53,10 @@ def einsum(g: Tape, op: Operator, dY: Variable) -> Grads:
 def _of_open_ranks(
     g: Tape, op: Operator, operands: Sequence[Variable], dY: Variable
 ) -> list[Variable | None]:
-    """The same with the equation's dots, where the others have every letter of an operand."""
+    """Gradients of operands of unknown rank: the equation with its dots, over the others and dY.
+
+    An operand with a letter that the others lack is refused.
+    """
     letters, result = sides(op.attrs["equation"])
     terms = list(zip(operands, letters, strict=True))
     found: list[Variable | None] = []
@@ -90,7 +93,7 @@ def _without(g: Tape, term: Term, others: list[Term]) -> Variable:
 
 
 def _spread(g: Tape, dX: Variable, X: Variable, axes: list[int]) -> Variable:
-    """The same dX all along some new axes: those of the letters that X alone has."""
+    """dX repeated along new axes: those of the letters that X alone has."""
     sizes = g.dims(*[g.dim_of(X, k) if k in axes else 1 for k in range(X.ndim)])
     spread: Variable = g.Expand(g.Unsqueeze(dX, axes), sizes)
     kept = iter(dX.tensor_type.shape or ())

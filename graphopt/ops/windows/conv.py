@@ -143,7 +143,7 @@ def _padded(
 
 
 def _total_at_run_time(g: Tape, op: Operator, w: Window) -> Variable:
-    """The same as i64[1]."""
+    """The padding along the dim of a window, in front and behind together: i64[1]."""
     X, W = op.operand("X"), op.operand("W")
     if "output_shape" in op.attrs:
         total = g.Sub(reach(g, w, X, W), _stated_length(op, w) - _extra(op, w))

@@ -152,7 +152,7 @@ def _filter_gradient_3d(
     g: Tape, big: Variable, small: Variable, W: Variable,
     kernel: Sequence[Dim], attrs: dict[str, Attr], group: int,
 ) -> Variable:  # fmt: skip
-    """The same with one MatMul per sample: a Conv has no fourth spatial dim for the samples."""
+    """dW in 3-D with one MatMul per sample: a Conv has no fourth spatial dim for the samples."""
     single = g.reshape(big, -1, 1, *[g.dim_of(big, axis) for axis in (2, 3, 4)])  # [n c, 1, *i]
     filters = taps(g, kernel, big, W)
     columns = ranked(g, g.Conv(single, filters, **attrs), single.ndim)  # [n c, k, *o]

@@ -186,7 +186,7 @@ def scattered(
 def _scattered_by_group(
     g: Tape, small: Variable, filter: Variable, found: Sequence[Window], big: Variable, group: int
 ) -> Variable:
-    """The same as a MatMul per group, whose columns a ConvTranspose of one channel adds up.
+    """``scattered`` by one MatMul per group, whose columns a ConvTranspose of one channel adds up.
 
     The reference evaluator is wrong on a ConvTranspose of groups that have several channels.
     """

@@ -156,7 +156,7 @@ class _Rewriter:
         self.program.scope = "/"
 
     def _inside(self, op: Operator, step: Number, keys: Keys) -> None:
-        """The same in the op's blocks."""
+        """Make the random ops in the op's blocks plain too."""
         outer, hashed = self.g, dict(self.hashed)
         if op.type == "Scan":
             _count_iterations(self.g, op)

@@ -49,7 +49,7 @@ class DeadCode(Change):
 
 
 def drop_dead(program: Program, keep: Collection[str]) -> None:
-    """The same in place."""
+    """Drop the ops, and the parts of their bodies, that nobody needs, in place."""
     block = program.global_block()
     live = {id(block.vars[name]) for name in keep if name in block.vars}
     _sweep(block, live)

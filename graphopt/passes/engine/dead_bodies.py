@@ -37,7 +37,7 @@ def trim_loop(op: Operator, live: Collection[int]) -> None:
 
 
 def trim_scan(op: Operator, live: Collection[int]) -> None:
-    """The same of states and stacks; what is scanned goes if the body does not read it."""
+    """A state goes if it only feeds itself, a stack or a scanned value if nobody reads it."""
     body: Block = op.attrs["body"]
     count = len(op.inputs) - op.attrs["num_scan_inputs"]
     carried = list(zip(body.inputs[:count], body.outputs[:count], strict=True))

@@ -63,7 +63,7 @@ def loop_gradient(sweep: Sweep, op: Operator, results: Results, active: set[int]
 
 
 def scan_gradient(sweep: Sweep, op: Operator, results: Results, active: set[int]) -> None:
-    """The same for a Scan."""
+    """A Scan over the same iterations, from the last to the first."""
     _Backwards(sweep, op, results, active, OfScan(sweep.tape, op)).run()
 
 

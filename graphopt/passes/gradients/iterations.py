@@ -127,7 +127,7 @@ class Iterations:
         """What an op says of each stacked result."""
 
     def _sequence(self, formal: Variable) -> Variable:
-        """The same as a sequence."""
+        """All iterations' values of a variable of the body, as a sequence."""
         raise NotImplementedError
 
     def _new(self, kind: TensorType) -> Variable:

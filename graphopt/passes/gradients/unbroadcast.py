@@ -59,7 +59,7 @@ def _sum_at_run_time(g: Tape, grad: Variable, like: Variable, extra: int) -> Var
 
 
 def _sum_over_open_ranks(g: Tape, grad: Variable, like: Variable) -> Variable:
-    """The same where not even the ranks are known; dims that the gradient lacks come first."""
+    """The sum where not even the ranks are known; dims that the gradient lacks come first."""
     target = g.Shape(like)  # [r]
     spread = g.Expand(grad, target)
     extra = g.Sub(g.Size(g.Shape(spread)), g.Size(target))  # []

@@ -91,7 +91,7 @@ def thin_product(op: Operator | None, uses: Mapping[int, int]) -> bool:
 
 
 def apart(tables: Collection[Table]) -> list[Table]:
-    """The same tables, each with a ``seen`` of its own: for counts that differ."""
+    """The tables, each with a ``seen`` of its own: for counts that differ."""
     return [replace(table, seen=table.count + SEEN) for table in tables]
 
 
@@ -186,7 +186,7 @@ def _over_factors(
     right: Table,
     rates: dict[tuple[int, str], Variable],
 ) -> None:
-    """The same with the gradient's factors; the old right one is kept with its sign changed."""
+    """ASGD by a row of the gradient's factors; the old right one is kept with its sign changed."""
     w, dw, d, _, _, lr = (v for v in op.inputs if v is not None)
     maker = next(o for o in reversed(block.ops) if any(v is dw for v in o.writes()))
     block.ops.remove(maker)

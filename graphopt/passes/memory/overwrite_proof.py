@@ -201,7 +201,7 @@ class _Search:
         return self._numbers(indices, DEEP), data.shape[axis]
 
     def _numbers(self, v: Variable, depth: int) -> Hashable:
-        """The same for variables that hold the same numbers, in whatever shape.
+        """What stands for the numbers of a variable: it is equal for equal ones, in whatever shape.
 
         A state may have been assigned since, and ops that are not in ``TOTAL`` may draw their
         results or have several.
@@ -232,7 +232,7 @@ class _Result:
 
 
 def _body_results(op: Operator, types: tuple[TensorType | None, ...]) -> list[_Result]:
-    """The same for the results of a composite, by its body."""
+    """What each result of a composite depends on and must not replace, by its body."""
     card = composite_of(op.type)
     padded = [*types, *[None] * (len(card.input_names) - len(types))]
     program, inputs, results = card.trace(padded, op.attrs)

@@ -154,13 +154,13 @@ class StepPlan(Plan):
         return [InPlace(rows), StepInBlocks(block_size(self.place), self.kept), Schedule()]
 
     def laid_out(self) -> StepPlan:
-        """The same plan for tables that are not factors, such as loaded ones."""
+        """This plan for tables that are not factors, such as loaded ones."""
         plan = copy(self)
         plan._over_rows(self.whole, find_tables(self.whole, (*self.kept, *self.fed)))
         return plan
 
     def apart(self) -> StepPlan:
-        """The same plan for tables whose steps were counted apart."""
+        """This plan for tables whose steps were counted apart."""
         plan = copy(self)
         plan._over_rows(self.whole, apart(self.found))
         return plan
@@ -246,7 +246,7 @@ class StepsPlan(StepPlan):
         return sum(math.prod(d for d in dims if isinstance(d, int)) for dims in shapes)
 
     def in_turns(self, turn: int) -> StepsPlan:
-        """The same plan for calls that take any number of turns of ``turn`` steps."""
+        """This plan for calls that take any number of turns of ``turn`` steps."""
         plan = copy(self)
         plan.turn = turn
         plan._over_rows(self.whole, self.found)

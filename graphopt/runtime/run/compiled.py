@@ -139,7 +139,7 @@ class CompiledProgram:
         check_room({name: (found, storages[name]) for name, found in self.plan.zeros.items()})
 
     def _variant(self, kind: str) -> CompiledProgram:
-        """The same for tables that are in another state than expected: see ``StepPlan``."""
+        """This step, compiled for tables in another state than expected: see ``StepPlan``."""
         if kind not in self._variants:
             plan: StepPlan = getattr(self.plan, kind)()
             self._variants[kind] = CompiledProgram(plan, self.place)
@@ -297,7 +297,7 @@ class _Layout:
         return to_numpy(self._written(output)) if view is None else view.copy()
 
     def value(self, output: str) -> Value:
-        """The same on its device."""
+        """The last run's value on its device, which later steps do not write to."""
         value = self._written(output)
         is_ours = output in self.buffers or output in self.state_of
         return to_device(to_numpy(value), self.place) if is_ours else value

@@ -153,7 +153,7 @@ class CompiledSteps:
         return arrays
 
     def _counted_apart(self) -> CompiledSteps:
-        """The same for tables of which some were updated alone."""
+        """These steps, compiled for tables of which some were updated alone."""
         if self._apart is None:
             plan = self.plan.apart()
             assert isinstance(plan, StepsPlan)
