@@ -28,10 +28,12 @@ ROOMS_DONE = {
     "errors",
     "graphopt",
     "initializer",
+    "ir",
     "onnx",
     "optimizer",
     "parameters",
     "regularizer",
+    "runtime",
     "scoping",
     "tensor",
 }

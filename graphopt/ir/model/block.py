@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Block:
     """A list of ops and the variables they define.
 
-    Block 0 of a Program is global. Others are attributes of control-flow ops: they take ``inputs``,
-    read variables of the blocks around them, and give ``outputs``. ``idx`` is -1 until the op that
-    holds the block is in the Program.
+    Block 0 of ``program`` is global. Others are attributes of control-flow ops: they take
+    ``inputs``, read variables of the blocks around them, from ``parent`` on, and give ``outputs``.
+    ``idx`` is -1 until the op that holds the block is in the Program.
     """
 
     def __init__(self, program: Program, parent: Block | None = None) -> None:
@@ -55,6 +55,7 @@ class Block:
 
         Raises:
             UnknownVariableError: there is none.
+            ArgumentTypeError: ``name`` is not a str.
         """
         if not isinstance(name, str):
             raise ArgumentTypeError(f"a variable's name is a str, not {type(name).__name__}")
@@ -77,7 +78,7 @@ class Block:
         return (v for v in self.vars.values() if isinstance(v, Parameter))
 
     def add_input(self, name: str, tensor_type: TensorType) -> Variable:
-        """A new formal input."""
+        """A new formal input of the type ``tensor_type``, called ``name``, or that and a number."""
         variable = Variable(self.program.unused_name(name), tensor_type, block=self, where=here())
         variable.stop_gradient = not tensor_type.is_float
         self.add_var(variable)
@@ -88,7 +89,8 @@ class Block:
         """Register a variable under its name.
 
         Raises:
-            ArgumentError: the name is taken.
+            ArgumentError: the name is taken, or empty.
+            ArgumentTypeError: the name is not a str.
         """
         if not isinstance(variable.name, str):
             kind = type(variable.name).__name__
@@ -118,7 +120,15 @@ class Block:
         persistable: bool = False,
         stop_gradient: bool = False,
     ) -> Variable:
-        """A new variable; None or -1 in ``shape`` is a dim of any size."""
+        """A new variable; None or -1 in ``shape`` is a dim of any size, a str a symbol for one.
+
+        ``name`` is by default ``_generated_var_0``; a ``persistable`` variable keeps its value
+        between runs; ``dtype`` is f32 unless given; ``stop_gradient`` keeps gradients from it.
+
+        Raises:
+            ArgumentError: the name is taken; a dim is below -1.
+            ArgumentTypeError: the name is not a str, a dim no int, None or str, or ``dtype`` none.
+        """
         variable = Variable(
             name or self.program.unique_name("_generated_var"),
             declared_type(self.program, shape, dtype),
@@ -161,9 +171,12 @@ class Block:
     ) -> Operator:
         """Record an op by slots, as ``paddle.static`` does; the outputs get their inferred types.
 
+        ``type`` and the slots' names are onnx's, and so are those of ``attrs``.
+
         Raises:
             UnknownOpError: there is no op of this type.
             ShapeError, DTypeError: the op cannot take the inputs.
+            ArgumentError: the op has no such slot or attribute, or lacks an attribute.
         """
         definition = op_def(type, self.program.opset_of(type))
         operands = _flatten(definition.type, definition.inputs, inputs or {})

@@ -138,7 +138,7 @@ class Program:
         self.blocks.append(block)
 
     def lower_opset(self, without: Collection[str] = ()) -> None:
-        """Go down to the lowest opset that defines the ops, not counting some types."""
+        """Go down to the lowest opset that defines the ops, not counting types in ``without``."""
         definitions = [op.definition for block in self.blocks for op in block.ops]
         needed = [
             d.since for d in definitions if d.schema and not d.domain and d.type not in without
@@ -146,7 +146,7 @@ class Program:
         self.opset = max([OPSET, *needed])
 
     def opset_of(self, type: str) -> int:
-        """The version of the domain that defines an op; 0 if any will do."""
+        """The version of the domain that defines the op ``type``; 0 if any will do."""
         domain = domain_of(type)
         return self.domains.get(domain, 0) if domain else self.opset
 
@@ -203,7 +203,8 @@ class Program:
         """The values that the scope holds, by name.
 
         ``mode`` is 'param' for the parameters, 'opt' for all other persistable variables (the
-        optimizers' state, running statistics, learning rates), 'all' for both.
+        optimizers' state, running statistics, learning rates), 'all' for both. ``scope`` is by
+        default the global one.
 
         Raises:
             UninitializedError: a variable has no value yet.
@@ -224,8 +225,10 @@ class Program:
     ) -> None:
         """Set values by name: all of them, or on an error none. Variables not named keep theirs.
 
+        ``state_dict`` maps names to arrays; ``scope`` is by default the global one.
+
         Raises:
-            ArgumentTypeError: not a dict.
+            ArgumentTypeError: ``state_dict`` is not a dict.
             StateError: a name is unknown, or a value has another shape or dtype.
         """
         if not isinstance(state_dict, Mapping):
@@ -245,7 +248,13 @@ class Program:
         return text.print_program(self, where=where)
 
     def to_string(self, throw_on_error: bool = False, with_details: bool = False) -> str:
-        """Paddle's name of ``text``; ``with_details`` adds the user's lines."""
+        """Paddle's name of ``text``; ``with_details`` adds the user's lines.
+
+        ``throw_on_error`` is accepted as in Paddle and changes nothing.
+
+        Raises:
+            ArgumentTypeError: a flag is not a bool.
+        """
         if not (isinstance(throw_on_error, bool) and isinstance(with_details, bool)):
             raise ArgumentTypeError("to_string: both flags must be bool")
         return self.text(where=with_details)
@@ -258,7 +267,7 @@ class Program:
         return f"<Program {ops} ops, {len(self.all_parameters())} params, opset {self.opset}>"
 
     def unique_name(self, prefix: str) -> str:
-        """``prefix_0``, ``prefix_1``, …: the first that is not taken in this Program."""
+        """``prefix`` with the first of ``_0``, ``_1``, … that is not taken in this Program."""
         number = self._taken.get(prefix, 0)
         while self.has_var(name := f"{prefix}_{number}"):
             number += 1
@@ -283,7 +292,7 @@ class Program:
         return name in self.names
 
     def note_symbols(self, tensor_type: TensorType) -> None:
-        """Remember the symbols of a type, so that fresh ones differ."""
+        """Remember the symbols of ``tensor_type``, so that fresh ones differ."""
         self._used_symbols.update(d for d in tensor_type.shape or () if isinstance(d, str))
 
     def claim_symbol(self, symbol: str) -> str:
@@ -306,7 +315,7 @@ class Program:
         return symbol
 
     def tensor_type(self, inferred: Inferred) -> TensorType:
-        """A type from inference, with a fresh symbol for every open dim."""
+        """The type that was ``inferred``, with a fresh symbol for every open dim."""
         return inferred.closed(self.fresh_symbol)
 
     def take_counters(self, other: Program) -> None:
@@ -319,7 +328,7 @@ class Program:
         self._generated_symbols = set(other._generated_symbols)
 
     def rename_symbol(self, old: str, new: str, where: Where) -> None:
-        """Two dims turned out to be equal: one symbol stands for both from now on."""
+        """Let ``new`` stand for the dims called ``old`` too, which ``where`` made equal to them."""
         self.equal_dims[new] = where
         for variable in self.list_vars():
             before = variable.tensor_type

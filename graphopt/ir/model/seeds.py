@@ -17,10 +17,10 @@ _generator: list[np.random.Generator] = [np.random.default_rng()]
 
 
 def seed(value: int) -> None:
-    """Fix the seeds of initializers and random ops that are recorded from now on.
+    """Let ``value`` fix the seeds of initializers and random ops recorded from now on.
 
     Raises:
-        ArgumentTypeError: the seed is not an int.
+        ArgumentTypeError: ``value`` is not an int.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ArgumentTypeError(f"a seed is an int, not {value!r}")

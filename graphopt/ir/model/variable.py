@@ -21,10 +21,12 @@ Content: TypeAlias = tuple[str, tuple[int, ...], bytes]  # of an array: dtype, s
 
 
 class Variable(Arithmetic):
-    """A named tensor of a Program.
+    """A named tensor of a Program. Users get one from ``static.data``, layers and functions.
 
-    ``type`` has the dtype and the symbolic shape; ``persistable`` values live in a scope between
-    runs; gradients stop where ``stop_gradient`` is set.
+    ``name`` is unlike all others in the Program; ``tensor_type`` has the dtype and the symbolic
+    shape; ``block`` holds the variable and ``where`` is the user's line. ``persistable`` values
+    live in a scope between runs; gradients stop where ``stop_gradient`` is set; ``is_data`` says
+    that it is fed.
     """
 
     __slots__ = (
@@ -135,9 +137,12 @@ class Variable(Arithmetic):
 
 
 class Parameter(Variable):
-    """A persistable variable that optimizers train.
+    """A persistable variable that optimizers train. Users get one from ``create_parameter``.
 
-    ``optimize_attr['learning_rate']`` multiplies the optimizer's rate.
+    ``name``, ``tensor_type``, ``block`` and ``where`` are those of a Variable. ``trainable=False``
+    freezes it; ``learning_rate``, kept in ``optimize_attr``, multiplies the optimizer's rate;
+    ``regularizer`` wins over the optimizer's; ``need_clip=False`` keeps its gradient out of
+    clipping.
     """
 
     __slots__ = ("need_clip", "optimize_attr", "regularizer", "trainable")

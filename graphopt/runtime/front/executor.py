@@ -53,22 +53,28 @@ class Executor:
         use_program_cache: bool = True,
         use_prune: bool = False,
     ) -> list[Any]:
-        """Run a Program once and return the fetched values, in the order they were asked for.
+        """Run ``program`` once and return the fetched values, in the order they were asked for.
 
         An ordinary run executes what the fetches need and everything that assigns state. With what
         ``minimize`` returned in ``fetch_list`` (the pair, or its list of ops) only those updates
         run, and nothing is returned for it. With (parameter, gradient) pairs and no update ops
         nothing is assigned at all. Losses are from before the update, parameters from after it.
 
-        State is committed to the scope only when the whole run has succeeded. ``use_prune``,
-        ``use_program_cache`` and the two ``…_var_name`` are accepted as in Paddle; runs are always
-        pruned and cached.
+        The Program is by default the default main Program, the scope the global one. State is
+        committed to the scope only when the whole run has succeeded. Values are arrays; with
+        ``return_numpy=False`` they stay on the device. ``use_prune``, ``use_program_cache``,
+        ``feed_var_name`` and ``fetch_var_name`` are accepted as in Paddle; runs are always pruned
+        and cached.
 
         Raises:
             FeedError: a feed is missing, unknown, or of a wrong dtype or shape.
             UnknownVariableError: a fetched name is not in the Program.
             UninitializedError: the startup Program has not run in this scope.
             StepError: onnxruntime failed; it is the ``__cause__``.
+            ArgumentTypeError: ``program`` is not a Program, ``feed`` not a dict, or ``fetch_list``
+                holds what cannot be fetched.
+            ArgumentError: ``fetch_list`` holds an op of another Program.
+            DeviceError: the Executor is closed.
         """
         if self._closed:
             raise DeviceError("the Executor is closed", fix="make a new Executor")
@@ -97,6 +103,7 @@ class Executor:
 
         ``step(feed)`` is what ``run(program, feed, fetch_list)`` is, for feeds of the names, dtypes
         and shapes given here; ``step()`` runs again with the arrays fed last, as they are then.
+        Its state is in ``scope``, by default the global one.
 
         >>> import graphopt as go
         >>> main, startup = go.static.Program(), go.static.Program()
@@ -113,6 +120,7 @@ class Executor:
 
         Raises:
             FeedError: as ``run`` does; ``step`` raises it for a feed of another shape or dtype.
+            ArgumentError: the Program has no ops.
         """
         program = self._checked(program)
         compiled, arrays = self._compiled(program, feed, fetch_list)
@@ -130,10 +138,11 @@ class Executor:
         steps: int | None = None,
         step_schedulers: bool = True,
     ) -> list[np.ndarray]:
-        """Run a Program once for each slice of the feeds, in as few onnxruntime calls as possible.
+        """Run ``program`` once for each slice of the feeds, in as few onnxruntime calls as can be.
 
-        Every fed array has a first dim more than its variable: the steps. Each fetched value comes
-        back with that dim, its values after each step. The result and the state afterwards are
+        ``feed``, ``fetch_list`` and ``scope`` are those of ``run``, but every fed array has one dim
+        more in front than its variable: the steps. Each fetched value comes back with that dim, its
+        values after each step. The result and the state afterwards are
         those of as many ``run`` calls, with a step of every learning-rate scheduler after each:
         ``step_schedulers=False`` holds the rates still. ``steps`` is how many, for a Program that
         is fed nothing.
