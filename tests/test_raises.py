@@ -28,8 +28,10 @@ from graphopt.errors import (
 )
 
 go: Any = graphopt  # the arguments are wrong on purpose
+Backend, Rep = go.onnx.backend.GraphoptBackend, go.onnx.backend.GraphoptBackendRep
 backend, initializer, regularizer = go.onnx.backend, go.nn.initializer, go.regularizer
-optimizer, lr = go.optimizer, go.optimizer.lr
+optimizer, lr, Base = go.optimizer, go.optimizer.lr, go.optimizer.Optimizer
+Merge, global_var = go.optimizer.GradientMerge, go.static.create_global_var
 
 
 def x(dtype="float32"):
@@ -107,11 +109,7 @@ TENSOR = [
     (go.arange, ArgumentError, lambda: go.arange(0, 5, 0)),
     (go.arange, ArgumentError, lambda: go.arange(0.5, 5, dtype="int64")),
     (go.assign, ShapeError, lambda: go.assign(x(), go.create_parameter([2, 2]))),
-    (
-        go.assign,
-        ArgumentError,
-        lambda: go.assign([1.0], go.abs([2.0])),
-    ),
+    (go.assign, ArgumentError, lambda: go.assign([1.0], go.abs([2.0]))),
     (go.linspace, ArgumentTypeError, lambda: go.linspace(0, 1, 2.5)),
     (go.linspace, ArgumentError, lambda: go.linspace(0, 1, -1)),
     (go.diag, ArgumentError, lambda: go.diag(1.0)),
@@ -172,10 +170,10 @@ TENSOR = [
 ]
 
 OPTIMIZER = [
-    (optimizer.Optimizer, ArgumentError, lambda: optimizer.SGD(None)),
-    (optimizer.Optimizer, ArgumentError, lambda: optimizer.SGD(0.1, [{"weight_decay": 0.1}])),
-    (optimizer.Optimizer, ArgumentTypeError, lambda: optimizer.SGD(1)),
-    (optimizer.Optimizer, ArgumentTypeError, lambda: optimizer.SGD(0.1, grad_clip=1.0)),
+    (Base, ArgumentError, lambda: optimizer.SGD(None)),
+    (Base, ArgumentError, lambda: optimizer.SGD(0.1, [{"weight_decay": 0.1}])),
+    (Base, ArgumentTypeError, lambda: optimizer.SGD(1)),
+    (Base, ArgumentTypeError, lambda: optimizer.SGD(0.1, grad_clip=1.0)),
     (optimizer.Adam, ArgumentError, lambda: optimizer.Adam(beta1=1.0)),
     (optimizer.Adam, ArgumentTypeError, lambda: optimizer.Adam(epsilon="a")),
     (optimizer.AdamW, ArgumentTypeError, lambda: optimizer.AdamW(weight_decay="a")),
@@ -201,46 +199,36 @@ OPTIMIZER = [
     (optimizer.Momentum, ArgumentTypeError, lambda: optimizer.Momentum(momentum=None)),
     (optimizer.Rprop, ArgumentError, lambda: optimizer.Rprop(etas=(0.5, 0.9))),
     (optimizer.Rprop, ArgumentError, lambda: optimizer.Rprop(learning_rate_range=(0.0, 1.0))),
-    (optimizer.GradientMerge, ArgumentTypeError, lambda: optimizer.GradientMerge(0.1)),
+    (Merge, ArgumentTypeError, lambda: Merge(0.1)),
+    (Merge, ArgumentError, lambda: Merge(optimizer.SGD(0.1), k_steps=0)),
+    (Merge.minimize, ArgumentTypeError, lambda: Merge(optimizer.SGD(0.1)).minimize(1.0)),
+    (Merge.minimize, LossError, lambda: Merge(optimizer.SGD(0.1)).minimize(x())),
+    (Base.set_lr, ArgumentTypeError, lambda: optimizer.SGD(0.1).set_lr("a")),
+    (Base.set_lr, StateError, lambda: optimizer.SGD(lr.StepDecay(0.1, 2)).set_lr(0.1)),
+    (Base.set_lr_scheduler, ArgumentTypeError, lambda: optimizer.SGD(0.1).set_lr_scheduler(0.1)),
+    (Base.minimize, ArgumentTypeError, lambda: optimizer.SGD(0.1).minimize(1.0)),
     (
-        optimizer.GradientMerge,
-        ArgumentError,
-        lambda: optimizer.GradientMerge(optimizer.SGD(0.1), k_steps=0),
-    ),
-    (optimizer.Optimizer.set_lr, ArgumentTypeError, lambda: optimizer.SGD(0.1).set_lr("a")),
-    (
-        optimizer.Optimizer.set_lr,
-        StateError,
-        lambda: optimizer.SGD(lr.StepDecay(0.1, 2)).set_lr(0.1),
-    ),
-    (
-        optimizer.Optimizer.set_lr_scheduler,
-        ArgumentTypeError,
-        lambda: optimizer.SGD(0.1).set_lr_scheduler(0.1),
-    ),
-    (optimizer.Optimizer.minimize, ArgumentTypeError, lambda: optimizer.SGD(0.1).minimize(1.0)),
-    (
-        optimizer.Optimizer.minimize,
+        Base.minimize,
         ArgumentTypeError,
         lambda: optimizer.SGD(0.1).minimize(loss(), no_grad_set=[1]),
     ),
-    (optimizer.Optimizer.minimize, LossError, lambda: optimizer.SGD(0.1).minimize(x())),
-    (optimizer.Optimizer.minimize, GradientError, lambda: optimizer.SGD(0.1).minimize(bits())),
+    (Base.minimize, LossError, lambda: optimizer.SGD(0.1).minimize(x())),
+    (Base.minimize, GradientError, lambda: optimizer.SGD(0.1).minimize(bits())),
     (
-        optimizer.Optimizer.minimize,
+        Base.minimize,
         UnknownVariableError,
         lambda: optimizer.SGD(0.1).minimize(loss(), checkpoints=["h"]),
     ),
-    (optimizer.Optimizer.minimize, StateError, lambda: loaded("v").minimize(loss())),
-    (optimizer.Optimizer.minimize, ShapeError, lambda: loaded("w").minimize(loss())),
-    (optimizer.Optimizer.backward, LossError, lambda: optimizer.SGD(0.1).backward(x())),
+    (Base.minimize, StateError, lambda: loaded("v").minimize(loss())),
+    (Base.minimize, ShapeError, lambda: loaded("w").minimize(loss())),
+    (Base.backward, LossError, lambda: optimizer.SGD(0.1).backward(x())),
     (
-        optimizer.Optimizer.append_regularization_ops,
+        Base.append_regularization_ops,
         ArgumentTypeError,
         lambda: optimizer.SGD(0.1).append_regularization_ops([], "L2"),
     ),
-    (optimizer.Optimizer.state_dict, StateError, lambda: trained().state_dict(go.static.Scope())),
-    (optimizer.Optimizer.set_state_dict, StateError, lambda: trained().set_state_dict({})),
+    (Base.state_dict, StateError, lambda: trained().state_dict(go.static.Scope())),
+    (Base.set_state_dict, StateError, lambda: trained().set_state_dict({})),
     (lr.LRScheduler, ArgumentTypeError, lambda: lr.ExponentialDecay("a", 0.5)),
     (lr.LRScheduler, ArgumentError, lambda: lr.ExponentialDecay(-1.0, 0.5)),
     (lr.LRScheduler.step, ArgumentError, lambda: lr.OneCycleLR(0.1, 5).step(6)),
@@ -323,21 +311,9 @@ PARAMETERS = [
     (go.create_parameter, ArgumentError, lambda: go.create_parameter([None])),
     (go.create_parameter, ArgumentTypeError, lambda: go.create_parameter(3)),
     (go.create_parameter, DTypeError, lambda: go.create_parameter([3], "int64")),
-    (
-        go.static.create_global_var,
-        ArgumentError,
-        lambda: go.static.create_global_var([None], 0, "int64"),
-    ),
-    (
-        go.static.create_global_var,
-        ArgumentError,
-        lambda: [weight()] and go.static.create_global_var([2], 0, "int64", name="w"),
-    ),
-    (
-        go.static.create_global_var,
-        ArgumentTypeError,
-        lambda: go.static.create_global_var([2], "a", "int64"),
-    ),
+    (global_var, ArgumentError, lambda: global_var([None], 0, "int64")),
+    (global_var, ArgumentError, lambda: [weight()] and global_var([2], 0, "int64", name="w")),
+    (global_var, ArgumentTypeError, lambda: global_var([2], "a", "int64")),
 ]
 
 ONNX = [
@@ -363,17 +339,17 @@ ONNX = [
         lambda: go.grad(model("g (float[2] x) => (int64[1] n) { n = Shape(x) }"), "x"),
     ),
     (go.grad, ShapeError, lambda: go.grad(model(UNFIT), "x")),
-    (backend.GraphoptBackend.prepare, FileError, lambda: backend.prepare(model(UNKNOWN))),
-    (backend.GraphoptBackend.prepare, ShapeError, lambda: backend.prepare(model(UNFIT))),
-    (backend.GraphoptBackend.prepare, DeviceError, lambda: backend.prepare(model(), "CUDA:99")),
-    (backend.GraphoptBackendRep.run, ArgumentError, lambda: run([X, X])),
-    (backend.GraphoptBackendRep.run, MissingFeedError, lambda: run([])),
-    (backend.GraphoptBackendRep.run, FeedError, lambda: run([X[:1]])),
-    (backend.GraphoptBackendRep.run, FeedError, lambda: run({"z": X})),
-    (backend.GraphoptBackend.run_node, ArgumentError, lambda: run_node("Add", X)),
-    (backend.GraphoptBackend.run_node, FileError, lambda: run_node("Addition", X, X)),
-    (backend.GraphoptBackend.run_node, FileError, lambda: run_node("Add", X, X, domain="mine")),
-    (backend.GraphoptBackend.run_node, ShapeError, lambda: run_node("Add", X, X[[0, 0, 0]])),
+    (Backend.prepare, FileError, lambda: backend.prepare(model(UNKNOWN))),
+    (Backend.prepare, ShapeError, lambda: backend.prepare(model(UNFIT))),
+    (Backend.prepare, DeviceError, lambda: backend.prepare(model(), "CUDA:99")),
+    (Rep.run, ArgumentError, lambda: run([X, X])),
+    (Rep.run, MissingFeedError, lambda: run([])),
+    (Rep.run, FeedError, lambda: run([X[:1]])),
+    (Rep.run, FeedError, lambda: run({"z": X})),
+    (Backend.run_node, ArgumentError, lambda: run_node("Add", X)),
+    (Backend.run_node, FileError, lambda: run_node("Addition", X, X)),
+    (Backend.run_node, FileError, lambda: run_node("Add", X, X, domain="mine")),
+    (Backend.run_node, ShapeError, lambda: run_node("Add", X, X[[0, 0, 0]])),
 ]
 
 

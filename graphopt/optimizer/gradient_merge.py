@@ -17,6 +17,7 @@ from graphopt.ir.types.types import TensorType
 from graphopt.ir.types.where import at
 from graphopt.optimizer.optimizer import Optimizer, ParamsGrads
 from graphopt.parameters import create_state
+from graphopt.passes.gradients.backward import check_variable
 from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import default_startup_program
 
@@ -97,8 +98,13 @@ class GradientMerge:
         """As ``Optimizer.minimize``; the gradients returned are those of one micro-batch.
 
         ``loss`` is that of one micro-batch; ``startup_program``, ``parameters`` and ``no_grad_set``
-        are those of ``Optimizer.minimize``, and so are the errors.
+        are those of ``Optimizer.minimize``.
+
+        Raises:
+            ArgumentTypeError, LossError, GradientError, StateError, ShapeError: as
+                ``Optimizer.minimize``.
         """
+        check_variable(loss, "loss")
         startup = startup_program or default_startup_program()
         with loss.program.all_or_nothing(), startup.all_or_nothing():
             pairs = self.inner.backward(loss, startup, parameters, no_grad_set)
