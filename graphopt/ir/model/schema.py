@@ -207,11 +207,13 @@ def infer(
         tuple((i, v.tobytes()) for i, v in values.items()),
         tuple((k, _frozen(v)) for k, v in attrs.items()),
     )
-    if key not in _memo:
+    found = _memo.get(key)  # asked once: another thread may clear it at any time
+    if found is None:
+        found = _infer_onnx(definition, inputs, values, attrs, n_outputs)
         if len(_memo) >= MAX_MEMO:
             _memo.clear()
-        _memo[key] = _infer_onnx(definition, inputs, values, attrs, n_outputs)
-    return _memo[key]
+        _memo[key] = found
+    return found
 
 
 def _frozen(value: Attr) -> Attr:

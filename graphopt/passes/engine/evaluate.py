@@ -67,13 +67,15 @@ def _evaluator(op: Operator) -> Any:  # noqa: ANN401
     results = [f"o{k}" for k in range(len(op.outputs))]
     node = make_node(op.definition, names, results, op.attrs)
     key = op.definition.since, node.SerializeToString(deterministic=True)
-    if key not in _evaluators:
+    found = _evaluators.get(key)  # asked once: another thread may clear it at any time
+    if found is None:
         graph = onnx.GraphProto(name="op", node=[node])
         graph.input.extend(onnx.ValueInfoProto(name=name) for name in names if name)
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in results)
         version = onnx.helper.make_opsetid("", max(OPSET, op.definition.since))
         model = onnx.ModelProto(ir_version=10, graph=graph, opset_import=[version])
+        found = _reference()(model)
         if len(_evaluators) >= 1000:
             _evaluators.clear()
-        _evaluators[key] = _reference()(model)
-    return _evaluators[key]
+        _evaluators[key] = found
+    return found
