@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+import operator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 GRAD_SUFFIX = "@GRAD"
 Content: TypeAlias = tuple[str, tuple[int, ...], bytes]  # of an array: dtype, shape, digest
+# What can be done without a value, by the function that asks for one.
+INSIDE = {
+    "bool": "compare inside the Program (go.where, static.nn.cond), or ",
+    "len": "ask for its shape (x.shape, or go.shape(x) inside the Program), or ",
+}
 
 
 class Variable(Arithmetic):
@@ -105,32 +111,56 @@ class Variable(Arithmetic):
         own = {self.name: self} if self.persistable else {}
         current_scope.write(own, {self.name: np.asarray(value)}, scope)
 
-    def __bool__(self) -> bool:
+    def _value_for(self, function: str) -> np.ndarray:
+        """The value, for a function of Python or numpy, or a ``.method``, that asks for it.
+
+        All of them ask here and nowhere else: a subclass whose variables have values overrides it.
+
+        Raises:
+            ArgumentTypeError: always: a variable has no value while a Program is recorded.
+        """
+        method = function.startswith(".")
+        call = f"{self.name}{function}()" if method else f"{function}({self.name})"
         raise ArgumentTypeError(
-            f"{self.name} has no value while a Program is recorded, so it cannot be tested",
+            f"{call}: a variable has no value while a Program is recorded",
             operands=[(self.name, self.tensor_type)],
             where=self.where,
-            fix="compare inside the Program (go.where), or fetch it with Executor.run",
+            fix=INSIDE.get(function, "") + "fetch it with Executor.run(program, feed, [variable])",
         )
+
+    def numpy(self) -> np.ndarray:
+        """The value as an array, where there is one: of a Program's variable there is none."""
+        return self._value_for(".numpy")
+
+    def tolist(self) -> Any:  # noqa: ANN401 - a number, or nested lists of them
+        """The value as Python's numbers in lists, where there is one."""
+        return self._value_for(".tolist").tolist()
+
+    def item(self, *index: int) -> Any:  # noqa: ANN401 - a number of Python, or a str
+        """The one element, or that at ``index``, where there is a value."""
+        return self._value_for(".item").item(*index)
+
+    def __bool__(self) -> bool:
+        return bool(self._value_for("bool").item())
 
     def __float__(self) -> float:
-        raise self._no_value("float")
+        return float(self._value_for("float").item())
 
     def __int__(self) -> int:
-        raise self._no_value("int")
+        return int(self._value_for("int").item())
+
+    def __complex__(self) -> complex:
+        return complex(self._value_for("complex").item())
+
+    def __index__(self) -> int:
+        return operator.index(self._value_for("operator.index").item())
 
     def __len__(self) -> int:
-        raise self._no_value("len")
+        return len(self._value_for("len"))
 
-    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
-        raise self._no_value("numpy.asarray")
-
-    def _no_value(self, function: str) -> ArgumentTypeError:
-        return ArgumentTypeError(
-            f"{function}({self.name}): a variable has no value while a Program is recorded",
-            where=self.where,
-            fix="fetch it with Executor.run(program, feed, fetch_list=[…])",
-        )
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:  # noqa: ANN401
+        value = self._value_for("numpy.asarray")
+        return np.asarray(value, dtype) if copy is None else np.array(value, dtype, copy=copy)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} : {self.tensor_type}>"

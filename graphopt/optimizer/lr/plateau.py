@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
-from graphopt.ir.model.variable import Variable
 from graphopt.optimizer.lr.base import LRScheduler, check, check_rate
 
 BETTER = {"min": -1, "max": 1}
@@ -111,11 +110,6 @@ class ReduceOnPlateau(LRScheduler):
 
 
 def _as_number(metric: object) -> float:
-    if isinstance(metric, Variable):
-        raise ArgumentTypeError(
-            f"the metric {metric.name} has no value while a Program is recorded",
-            fix="fetch it with Executor.run, and step with what you get",
-        )
     if not isinstance(metric, (int, float)) and not hasattr(metric, "__array__"):
         raise ArgumentTypeError(f"a metric is a number, not {type(metric).__name__}")
     array = np.asarray(metric)

@@ -122,12 +122,6 @@ def test_unknown_ops_and_attributes(program):
         g.emit("Relu", x, x)
 
 
-@pytest.mark.parametrize("use", [bool, float, int, len, np.asarray])
-def test_a_variable_has_no_value(program, use):
-    with pytest.raises(TypeError, match="no value"):
-        use(feed(program, "x", [1]))
-
-
 def test_promotion(program):
     x, d = feed(program, "x", [3]), feed(program, "d", [3], "float64")
     n, b = feed(program, "n", [3], "int64"), feed(program, "b", [3], "bool")
