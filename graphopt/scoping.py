@@ -1,31 +1,44 @@
-"""WHERE: which Program is being recorded."""
+"""WHERE: which Program is being recorded.
+
+Every thread and every asyncio task has guards of its own. The default Programs are the process's:
+all record into them that are in no guard. Nothing locks a Program, so two threads that record at
+the same time need two main Programs and two startup Programs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
+from graphopt.ir.model.name_scopes import in_name_scope, name_scope_of
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.context import Setting
 
-_programs: list[tuple[Program, Program]] = [(Program(), Program())]
+_programs: ContextVar[tuple[Program, Program]] = ContextVar(
+    "graphopt_programs", default=(Program(), Program())
+)
 
 
 def default_main_program() -> Program:
     """The Program that is being recorded: the innermost guard's, else the process's own."""
-    return _programs[-1][0]
+    return _programs.get()[0]
 
 
 def default_startup_program() -> Program:
     """The Program that gives the recorded Program's state its first values."""
-    return _programs[-1][1]
+    return _programs.get()[1]
 
 
 @contextmanager
 def program_guard(main_program: Program, startup_program: Program | None = None) -> Iterator[None]:
     """Record into ``main_program``, and initializers into ``startup_program``.
+
+    Only this thread, or asyncio task, does so. Without ``startup_program`` initializers go where
+    they went before.
 
     >>> main, startup = Program(), Program()
     >>> with program_guard(main, startup):
@@ -41,11 +54,8 @@ def program_guard(main_program: Program, startup_program: Program | None = None)
             raise ArgumentTypeError(
                 f"program_guard: {name} must be a Program, not {type(value).__name__}"
             )
-    _programs.append((main_program, startup))
-    try:
+    with Setting(_programs, (main_program, startup)):
         yield
-    finally:
-        _programs.pop()
 
 
 @contextmanager
@@ -58,12 +68,9 @@ def name_scope(prefix: str | None = None) -> Iterator[None]:
     if not prefix:
         raise ArgumentError("name_scope needs a prefix that is not empty", fix="e.g. 'encoder'")
     program = default_main_program()
-    outer = program.scope
-    program.scope = f"{outer}{program.unique_scope(outer, prefix)}/"
-    try:
+    outer = name_scope_of(program)
+    with in_name_scope(program, f"{outer}{program.unique_scope(outer, prefix)}/"):
         yield
-    finally:
-        program.scope = outer
 
 
 def recorder(*values: object) -> Tape:

@@ -4,6 +4,7 @@ import pytest
 from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.initializer import Constant, Normal, TruncatedNormal, XavierUniform
 from graphopt.ir.model import seeds
+from graphopt.ir.model.name_scopes import name_scope_of
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.seeds import next_seed
 from graphopt.onnx import to_model
@@ -190,13 +191,13 @@ def test_a_scope_belongs_to_the_recorded_program():
             inner = recorder(other).Relu(other)
     assert [op.scope for op in other.program.global_block().ops] == ["/", "/outer/"]
     assert inner.program is other.program
-    assert default_main_program().scope == "/"
+    assert name_scope_of(default_main_program()) == "/"
 
 
 def test_a_scope_is_left_on_an_error():
     with pytest.raises(KeyError), name_scope("encoder"):
         raise KeyError
-    assert default_main_program().scope == "/"
+    assert name_scope_of(default_main_program()) == "/"
 
 
 @pytest.mark.parametrize("prefix", ["", None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
+from graphopt.ir.types.context import Setting
 from graphopt.ir.types.types import Inferred, TensorType, inferred
 from graphopt.ir.types.where import here
 from graphopt.passes.draws.streams import advances
@@ -47,12 +49,14 @@ class Attempt:
         return self.loops, [v.program.tensor_type(t) for v, t in zip(start, known, strict=True)]
 
 
-_attempts: list[Attempt] = []
+_attempt: ContextVar[Attempt | None] = ContextVar("graphopt_attempt", default=None)
 
 
 def attempt() -> Attempt:
     """The recording that is under way."""
-    return _attempts[-1]
+    found = _attempt.get()
+    assert found is not None, "control flow is recorded inside whole()"
+    return found
 
 
 def whole(program: Program, record: Callable[[], T]) -> T:
@@ -61,19 +65,21 @@ def whole(program: Program, record: Callable[[], T]) -> T:
     The outermost call begins anew, each time from the same state, until the types of all loops are
     wide enough: only the user's function knows what it makes of other shapes.
     """
-    if _attempts:
+    if _attempt.get() is not None:
         return record()
     types: dict[int, list[Inferred]] = {}
     while True:
-        _attempts.append(Attempt(types))
+        startup = default_startup_program()
         try:
-            with program.all_or_nothing(), default_startup_program().all_or_nothing():
+            with (
+                Setting(_attempt, Attempt(types)),
+                program.all_or_nothing(),
+                startup.all_or_nothing(),
+            ):
                 return record()
         except Widened as found:
             types = {k: known for k, known in types.items() if k < found.position}
             types[found.position] = found.types
-        finally:
-            _attempts.pop()
 
 
 def recorded(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphopt.errors import ArgumentError, ArgumentTypeError, UnknownVariableError, did_you_mean
+from graphopt.ir.model.name_scopes import name_scope_of
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.schema import Attr, Formal, op_def
 from graphopt.ir.model.tape import Tape
@@ -145,7 +146,7 @@ class Block:
         for variable in op.writes():
             self._adopt(variable, op)
         op.block = self
-        op.scope = op.scope or self.program.scope
+        op.scope = op.scope or name_scope_of(self.program)
         self.ops.append(op)
         self.program.adopt(op)
         self.program.version += 1

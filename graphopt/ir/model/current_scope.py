@@ -1,12 +1,13 @@
 """The values that variables hold between runs, as far as the IR needs to know them.
 
-The scopes themselves are the runtime's: they put values on devices. Here is only the stack that
-says which of them is the current one, and reading and checking by variable.
+The scopes themselves are the runtime's: they put values on devices. Here is only which of them is
+the current one, and reading and checking by variable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,7 +29,14 @@ class Holder(Protocol):
         """Replace the value by a copy of the array."""
 
 
-stack: list[Holder] = []
+shared: list[Holder] = []  # the process's own scope: the runtime makes it
+inner: ContextVar[Holder | None] = ContextVar("graphopt_scope", default=None)
+
+
+def current() -> Holder:
+    """The innermost guard's scope, else the process's own."""
+    scope = inner.get()
+    return shared[0] if scope is None else scope
 
 
 def read(variables: Iterable[Variable], scope: Holder | None) -> dict[str, np.ndarray]:
@@ -37,7 +45,7 @@ def read(variables: Iterable[Variable], scope: Holder | None) -> dict[str, np.nd
     Raises:
         UninitializedError: some have no value; all are named.
     """
-    holder = stack[-1] if scope is None else scope
+    holder = current() if scope is None else scope
     known = list(variables)
     found = {v.name: holder.get(v.name) for v in known}
     empty = [v for v in known if found[v.name] is None]
@@ -74,7 +82,7 @@ def write(
     wrong = [(name, problem) for name, problem in problems if problem]
     if wrong:
         raise StateError("the values do not fit the Program; nothing is changed", operands=wrong)
-    holder = stack[-1] if scope is None else scope
+    holder = current() if scope is None else scope
     for name, value in arrays.items():
         holder.put(name, value)
 

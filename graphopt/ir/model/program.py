@@ -74,8 +74,7 @@ class Program:
         self._generated_symbols: set[str] = set()
         self._undo: list[Callable[[], None]] | None = None  # not None inside all_or_nothing
         self.equal_dims: dict[str, Where] = {}  # a fed dim, and the op that makes others equal it
-        self.scope = "/"  # see scoping.name_scope
-        self._scopes: set[str] = set()
+        self._scopes: set[str] = set()  # those that were opened: see scoping.name_scope
 
     @property
     def random_seed(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,18 +14,26 @@ if TYPE_CHECKING:
     from graphopt.ir.model.program import Program
 
 COUNTER = "random_step"  # the state that counts the runs which drew random numbers
-_generator: list[np.random.Generator] = [np.random.default_rng()]
+_own: ContextVar[np.random.Generator] = ContextVar("graphopt_seeds")
+_shared = [np.random.default_rng()]  # for the contexts in which ``seed`` was never called
 
 
 def seed(value: int) -> None:
     """Let ``value`` fix the seeds of initializers and random ops recorded from now on.
+
+    This thread, or asyncio task, then has seeds of its own, which no other thread changes; tasks
+    that it makes draw from them too. All threads that never called ``seed`` draw from one further
+    sequence, which the last call in the process fixes: its numbers are the same every time, but
+    which of these threads gets which depends on who draws first.
 
     Raises:
         ArgumentTypeError: ``value`` is not an int.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ArgumentTypeError(f"a seed is an int, not {value!r}")
-    _generator[0] = np.random.default_rng(int(value))
+    own = np.random.default_rng(int(value))
+    _own.set(own)
+    _shared[0] = own.spawn(1)[0]
 
 
 def next_seed(program: Program, own: int = 0, position: int | None = None) -> int:
@@ -40,4 +49,4 @@ def next_seed(program: Program, own: int = 0, position: int | None = None) -> in
             position = sum(len(block.ops) for block in program.blocks)
         first = zlib.crc32(str(program.random_seed).encode())
         return (first + position * 0x9E3779) % 2**24  # an odd factor: no two positions meet
-    return int(_generator[0].integers(1, 2**24))
+    return int(_own.get(_shared[0]).integers(1, 2**24))

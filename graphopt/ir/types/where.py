@@ -5,11 +5,12 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
 from types import CodeType
+
+from graphopt.ir.types.context import Setting
 
 PACKAGE = str(Path(__file__).absolute().parents[2]) + os.sep  # graphopt/
 
@@ -93,13 +94,14 @@ def _underlined(source: str, start: int | None, end: int | None) -> list[str]:
     return ["  " + stripped, "  " + " " * (left - indent) + "^" * max(right - left, 1)]
 
 
-_fixed: list[Where] = []
+_fixed: ContextVar[Where | None] = ContextVar("graphopt_where", default=None)
 
 
 def here() -> Where:
     """The innermost frame outside the package; never raises."""
-    if _fixed:
-        return _fixed[-1]
+    fixed = _fixed.get()
+    if fixed is not None:
+        return fixed
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         if frame.f_back is None:
@@ -108,11 +110,6 @@ def here() -> Where:
     return Where(frame.f_code, frame.f_lasti)
 
 
-@contextmanager
-def at(where: Where) -> Iterator[None]:
+def at(where: Where) -> Setting[Where | None]:
     """Ops recorded inside are at ``where``, whoever calls."""
-    _fixed.append(where)
-    try:
-        yield
-    finally:
-        _fixed.pop()
+    return Setting(_fixed, where)

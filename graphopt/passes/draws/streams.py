@@ -23,6 +23,7 @@ import numpy as np
 from graphopt.ir.edit import clone
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.dropout import drops
+from graphopt.ir.model.name_scopes import in_name_scope
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.seeds import COUNTER
@@ -145,15 +146,14 @@ class _Rewriter:
     def _append(self, ops: Sequence[Operator], step: Number, keys: Keys) -> None:
         """Append ops to the tape's block, random ones made plain; ``step`` hashes the iteration."""
         for op in ops:
-            self.program.scope, self.g.role = op.scope, op.role
-            with at(op.where):
+            self.g.role = op.role
+            with at(op.where), in_name_scope(self.program, op.scope):
                 if draws(op):
                     RULES[op.type][1](self, op, keys)
                     continue
                 if is_stream(op):
                     self._inside(op, step, keys)
             self.g.block.ops.append(op)
-        self.program.scope = "/"
 
     def _inside(self, op: Operator, step: Number, keys: Keys) -> None:
         """Make the random ops in the op's blocks plain too."""

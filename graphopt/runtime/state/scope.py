@@ -9,6 +9,7 @@ import numpy as np
 
 from graphopt.errors import UninitializedError
 from graphopt.ir.model import current_scope
+from graphopt.ir.types.context import Setting
 from graphopt.runtime.ort.place import Place
 from graphopt.runtime.ort.providers.cpu import CPUPlace
 from graphopt.runtime.ort.values import Value, to_device, to_numpy
@@ -121,21 +122,21 @@ class Scope:
         self.spares.pop(name, None)
 
 
-current_scope.stack.append(Scope())
+current_scope.shared.append(Scope())
 
 
 def global_scope() -> Scope:
-    """The scope that runs use unless they are given one."""
-    scope = current_scope.stack[-1]
+    """The scope that runs use unless they are given one: the innermost guard's, else the process's.
+
+    All threads share the process's, in which two Programs' variables of one name are one value.
+    """
+    scope = current_scope.current()
     assert isinstance(scope, Scope)
     return scope
 
 
 @contextmanager
 def scope_guard(scope: Scope) -> Iterator[None]:
-    """Inside, runs use ``scope`` unless they are given another."""
-    current_scope.stack.append(scope)
-    try:
+    """Use another scope inside, in this thread or asyncio task only."""
+    with Setting(current_scope.inner, scope):
         yield
-    finally:
-        current_scope.stack.pop()
