@@ -24,6 +24,7 @@ test: .venv/.installed
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.generate.tape_stub --check
 	$(BIN)/python -m tests.generate.op_table --check
+	$(BIN)/python -m tests.generate.pipeline_page --check
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 # Half an hour; BENCH='--rows mlp_b8 --rounds 3' is a minute, BENCH=--help says what there is.
@@ -35,6 +36,7 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m tests.generate.tape_stub
 	$(BIN)/python -m tests.generate.op_table
+	$(BIN)/python -m tests.generate.pipeline_page
 
 clean:
 	rm -rf .venv .venv-bench build *.egg-info

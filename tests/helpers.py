@@ -3,6 +3,8 @@
 import numpy as np
 
 from graphopt.ir.model.program import Program
+from graphopt.onnxio.write import lower
+from graphopt.passes.select.functional import functional
 from graphopt.runtime.state.scope import Scope
 
 
@@ -21,3 +23,10 @@ def put(scope: Scope, name: str, value: np.ndarray) -> None:
 def state_of(program: Program, scope: Scope) -> dict[str, np.ndarray | None]:
     """Copies of all state of a Program, by name."""
     return {v.name: scope.get(v.name) for v in program.list_vars() if v.persistable}
+
+
+def lowered(program, inputs, fetch):
+    """A Program's ops as a model with these inputs, whose outputs are the fetched variables."""
+    step = functional(program, fetch=fetch, feed=[v.name for v in inputs])
+    variables = step.global_block().vars
+    return lower(step, [variables[v.name] for v in inputs])

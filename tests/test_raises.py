@@ -24,6 +24,7 @@ from graphopt.errors import (
     MissingFeedError,
     ShapeError,
     StateError,
+    UninitializedError,
     UnknownVariableError,
 )
 
@@ -227,7 +228,7 @@ OPTIMIZER = [
         ArgumentTypeError,
         lambda: optimizer.SGD(0.1).append_regularization_ops([], "L2"),
     ),
-    (Base.state_dict, StateError, lambda: trained().state_dict(go.static.Scope())),
+    (Base.state_dict, UninitializedError, lambda: trained().state_dict(go.static.Scope())),
     (Base.set_state_dict, StateError, lambda: trained().set_state_dict({})),
     (lr.LRScheduler, ArgumentTypeError, lambda: lr.ExponentialDecay("a", 0.5)),
     (lr.LRScheduler, ArgumentError, lambda: lr.ExponentialDecay(-1.0, 0.5)),

@@ -10,7 +10,7 @@ from graphopt.ir.model.program import Program
 from graphopt.ir.model.variable import Variable
 from graphopt.onnx import backend
 from graphopt.onnxio.write import inlined
-from graphopt.runtime.plan.plan import Plan
+from graphopt.runtime.plan.plan import plan_file
 from graphopt.runtime.request.fetches import as_request
 
 
@@ -42,7 +42,7 @@ def to_model(
         ArgumentError: an update op in ``fetch_list`` is one of another Program.
     """
     names = tuple(v if isinstance(v, str) else v.name for v in feed)
-    model = Plan(program, as_request(program, fetch_list), names).lower().model
+    model = plan_file(program, as_request(program, fetch_list), names).lower().model
     return inlined(model) if inline else model
 
 

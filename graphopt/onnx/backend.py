@@ -104,6 +104,7 @@ class GraphoptBackend(Backend):
         Raises:
             FileError: the model cannot be read.
             ArgumentError: there is no such device.
+            ShapeError: a node of the model does not fit the shapes of its operands.
             DeviceError: the device cannot be used.
         """
         names = [output.name for output in model.graph.output]
@@ -149,7 +150,7 @@ class GraphoptBackend(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        """Whether 'CPU', 'CUDA' or 'CUDA:1' can be used here."""
+        """Whether ``device``, e.g. 'CPU', 'CUDA' or 'CUDA:1', can be used here."""
         try:
             as_place(device.lower()).check()
         except (ArgumentError, DeviceError):

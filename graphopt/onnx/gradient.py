@@ -19,7 +19,7 @@ from graphopt.onnxio.source import open_model
 from graphopt.onnxio.weights import state_kinds
 from graphopt.onnxio.write import inlined
 from graphopt.passes.gradients.backward import gradients
-from graphopt.runtime.plan.plan import Plan
+from graphopt.runtime.plan.plan import plan_file
 from graphopt.runtime.request.fetches import as_request
 
 Names = str | Sequence[str]
@@ -80,7 +80,7 @@ def written(found: ReadModel) -> onnx.ModelProto:
     """A model that was read, as a file again: its weights are initializers."""
     request = as_request(found.program, found.fetch_vars)
     request.updates = "none"
-    plan = Plan(found.program, request, found.feed_names)
+    plan = plan_file(found.program, request, found.feed_names)
     lowered = plan.lower()
     model = inlined(lowered.model)
     feeds = [found.program.global_block().var(name) for name in found.feed_names]

@@ -8,7 +8,8 @@ import onnx
 
 from graphopt.errors import FileError
 from graphopt.ir.edit.clone import Copies
-from graphopt.ir.model.operator import Operator, Role
+from graphopt.ir.model.operator import Role
+from graphopt.ir.model.reach import needed_ops
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
 from graphopt.passes.gradients.backward import gradients
@@ -51,16 +52,7 @@ def _at(g: Tape, y: Variable, names: Sequence[Variable], points: Sequence[Variab
     """y as a function of ``names``, recorded again at other ``points``."""
     copies = Copies(g.program, Role.FORWARD)
     copies.known.update((id(v), x) for v, x in zip(names, points, strict=True))
-    for op in _between(g, y, {id(v) for v in names}):
+    between, _ = needed_ops(g.block.ops, [y], stop=names)
+    for op in between:
         g.record(copies.op(op, g.block))
     return copies.of(y)
-
-
-def _between(g: Tape, y: Variable, stop: set[int]) -> list[Operator]:
-    """The ops that make y from the variables of ``stop``."""
-    needed, kept = {id(y)} - stop, []
-    for op in reversed(g.block.ops):
-        if any(id(v) in needed for v in op.writes()):
-            needed |= {id(v) for v in op.reads()} - stop
-            kept.append(op)
-    return kept[::-1]

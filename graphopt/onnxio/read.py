@@ -115,7 +115,8 @@ class _Reader:
         self.uses = Uses([source.model.graph, *subgraphs(source.model.graph)])
         self.types = _types(source.model)
         self.kinds = stated_kinds(source.model)
-        self.program.names = _names(source.model.graph)  # kept for the values that have them
+        for name in _names(source.model.graph):  # kept for the values that have them
+            self.program.names.take(name)
 
     def read(self) -> ReadModel:
         graph, known = self.source.model.graph, dict[str, Variable | None]({"": None})
@@ -158,7 +159,7 @@ class _Reader:
     def _own_name(self, name: str, inner: bool) -> str:
         """The file's name; in a body another one where the file has the name twice."""
         if not inner:
-            self.program.names.discard(name)
+            self.program.names.free(name)
         return self.program.unused_name(name)
 
     def _value(self, name: str, value: np.ndarray, made: str, inner: bool) -> Variable:

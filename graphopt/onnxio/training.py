@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.types import to_onnx_dtype
 from graphopt.onnxio.interface import complete
@@ -19,10 +19,7 @@ STATE_KEY = "graphopt.state"
 
 
 def step_model(
-    program: Program,
-    feeds: Sequence[Variable],
-    inputs: Sequence[Variable],
-    fetch: Sequence[Variable],
+    step: Step, feeds: Sequence[Variable], inputs: Sequence[Variable]
 ) -> onnx.ModelProto:
     """The training step: inputs are feeds and state, outputs are fetches and next state.
 
@@ -31,7 +28,8 @@ def step_model(
     through, so that a driver treats all state alike.
     """
     state = [v for v in inputs if v.persistable]
-    lowered = lower(program, inputs, fetch, state)
+    step.next_state = {v: step.next_state.get(v, v) for v in state}
+    lowered = lower(step, inputs)
     pairs = [{"input": v.name, "output": lowered.next_state[v.name]} for v in state]
     model = inlined(lowered.model)
     complete(model, feeds, lowered.fetched)

@@ -1,8 +1,7 @@
-"""A Program as a ModelProto: the lowering that the executor runs and files hold."""
+"""A Step as a ModelProto: the lowering that the executor runs and files hold."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,16 +13,15 @@ import onnx.inliner
 from graphopt.errors import VerifyError
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
 from graphopt.ir.model.schema import is_block, make_node
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.ir.types.types import TensorType, to_onnx_dtype, to_proto
 from graphopt.onnxio.functions import DOMAIN, FunctionTable
 from graphopt.onnxio.ort_gaps import DETOURS, own_running_statistics
 
 IR_VERSION = 10
-NEXT = "@NEXT"
-LARGE = 1 << 16  # bytes: values of constants from here on are left apart
+KEPT_APART = 1 << 16  # bytes: values of constants from here on are left apart
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,10 @@ class Lowered:
 
     ``bare`` is the model without the values of large constants, which ``arrays`` has by name:
     onnxruntime reads them where they are, and they may be larger than a protobuf can be.
-    ``fetched[i]`` is the output that holds fetch i. ``next_state`` maps each assigned persistable
-    variable to the output that holds its value after the run. ``ops`` maps nodes' names to ops.
+    ``fetched[i]`` is the output that holds fetch i. ``next_state`` maps the names of assigned state
+    to the outputs that hold its values after the run, ``new_rows`` are those of the rows of tables,
+    and ``borrowed`` maps outputs to the names of the states whose memory they are written to.
+    ``ops`` maps nodes' names to ops.
     """
 
     bare: onnx.ModelProto
@@ -41,6 +41,8 @@ class Lowered:
     inputs: tuple[str, ...]
     fetched: tuple[str, ...]
     next_state: Mapping[str, str]
+    new_rows: tuple[str, ...]
+    borrowed: Mapping[str, str]
     ops: Mapping[str, Operator]
 
     @cached_property
@@ -55,67 +57,56 @@ class Lowered:
 
 
 def lower(
-    program: Program,
-    inputs: Sequence[Variable],
-    fetch: Sequence[Variable],
-    state: Sequence[Variable] = (),
-    shapes: Mapping[str, TensorType] | None = None,
-    detours: Collection[str] = (),
+    step: Step, inputs: Sequence[Variable] | None = None, detours: Collection[str] = ()
 ) -> Lowered:
-    """Write ``program`` with the given graph inputs and outputs.
+    """Write a Step: its inputs become the graph's, and all that it gives its outputs.
 
-    ``state`` are the persistable variables whose next values are outputs too; fetching one gives
-    its value after the run. ``shapes`` overrides the types of inputs, e.g. with concrete dims.
-    ``detours`` are the types of ops that are written as others: see ``ort_gaps.DETOURS``.
+    ``inputs`` gives another order of the inputs, or further ones that nothing reads. ``detours``
+    are the types of ops that are written as others: see ``ort_gaps.DETOURS``.
     """
-    return _Writer(program, detours).lower(inputs, fetch, state, shapes or {})
+    return _Writer(step, detours).lower(step.inputs() if inputs is None else inputs)
 
 
 class _Writer:
-    """Names every value of every version of a variable, and collects nodes and initializers."""
+    """Collects nodes and initializers; every value has the name of its variable."""
 
-    def __init__(self, program: Program, detours: Collection[str]) -> None:
-        self.program = program
+    def __init__(self, step: Step, detours: Collection[str]) -> None:
+        self.step = step
         self.detours = {type: DETOURS[type] for type in detours}
         self.model = onnx.ModelProto(producer_name="graphopt")
         self.graph = self.model.graph
         self.graph.name = "graphopt"
         self.functions = FunctionTable()
-        self.current: dict[int, str] = {}
-        self.versions: dict[int, int] = {}
-        self.writes = Counter(
-            id(v) for op in program.global_block().ops for v in op.writes() if v.persistable
-        )
+        self.given = {v.name for v in step.global_block().outputs}
+        self.known: set[Variable] = set()  # inputs, and what nodes make
         self.constants: set[str] = set()
         self.arrays: dict[str, np.ndarray] = {}
-        self.inputs: set[str] = set()
         self.outputs: dict[str, str] = {}
-        self.next_names: set[str] = set()
         self.ops: dict[str, Operator] = {}
 
-    def lower(
-        self,
-        inputs: Sequence[Variable],
-        fetch: Sequence[Variable],
-        state: Sequence[Variable],
-        shapes: Mapping[str, TensorType],
-    ) -> Lowered:
+    def lower(self, inputs: Sequence[Variable]) -> Lowered:
         for v in inputs:
-            self.current[id(v)] = v.name
-            self.inputs.add(v.name)
-            self.graph.input.append(value_info(v.name, shapes.get(v.name, v.tensor_type)))
-        fed = {id(v) for v in inputs if not v.persistable}
-        self.next_names = {self._free(v.name + NEXT) for v in (*state, *fetch) if v.persistable}
-        for op in self.program.global_block().ops:
-            self._node(op, fed, self.graph)
-        fetched = tuple(self._output(v) for v in fetch)
-        next_state = {v.name: self._output(v) for v in state}
+            self.known.add(v)
+            self.graph.input.append(value_info(v.name, v.tensor_type))
+        step = self.step
+        for op in step.global_block().ops:
+            self._node(op, self.graph)
+        given = frozenset(inputs)
+        fetched = tuple(self._output(v, given) for v in step.fetch)
+        next_state: dict[str, str] = {}
+        for v, value in step.next_state.items():
+            taken = next_state.values()
+            next_state[v.name] = self._output(value, given, taken, f"{v.name}@OUT")
+        new_rows = tuple(self._output(row.new_row, given) for row in step.rows)
+        borrowed = {self._output(v, given): s.name for v, s in step.borrowed.items()}
         names = tuple(v.name for v in inputs)
-        return Lowered(self._model(), self.arrays, names, fetched, next_state, self.ops)
+        return Lowered(
+            self._model(), self.arrays, names, fetched, next_state, new_rows, borrowed, self.ops
+        )
 
-    def _node(self, op: Operator, fed: set[int], graph: onnx.GraphProto) -> None:
+    def _node(self, op: Operator, graph: onnx.GraphProto) -> None:
         names = [self._read(v) for v in op.inputs]
-        results = [self._write(v, fed) for v in op.outputs]
+        results = [self._write(v) for v in op.outputs]
         # The reference evaluator keeps what has no name, and hands it to omitted operands.
         results = [r or self._free(f"{len(self.ops)}@UNUSED{k}") for k, r in enumerate(results)]
         detour = self.detours.get(op.type)
@@ -123,7 +114,7 @@ class _Writer:
             graph.node.extend(nodes)
             self.ops.update((node.name, op) for node in nodes)
             return
-        graph.node.extend(own_running_statistics(op, names, results, self.next_names, self._free))
+        graph.node.extend(own_running_statistics(op, names, results, self.given, self._free))
         node = (
             self._standard_node(op, names, results)
             if op.definition.domain != DOMAIN
@@ -152,16 +143,16 @@ class _Writer:
         """A body. What is no result of its own nodes is handed through an Identity."""
         graph = onnx.GraphProto(name=name)
         for v in block.inputs:
-            self.current[id(v)] = v.name
+            self.known.add(v)
             graph.input.append(value_info(v.name, v.tensor_type))
         for op in block.ops:
-            self._node(op, set(), graph)
+            self._node(op, graph)
         made = {name for node in graph.node for name in node.output}
         for v in block.outputs:
             source = name = self._read(v)
             if source not in made:
-                name = self.program.unused_name(f"{v.name}@OUT")
-                self.program.names.add(name)
+                name = self.step.unused_name(f"{v.name}@OUT")
+                self.step.names.take(name)
                 graph.node.append(
                     onnx.NodeProto(op_type="Identity", name=name, input=[source], output=[name])
                 )
@@ -174,64 +165,68 @@ class _Writer:
             return ""
         if isinstance(variable, Constant):
             return self._constant(variable)
-        if id(variable) not in self.current:
+        if variable not in self.known:
             raise VerifyError(f"{variable.name} is neither an input nor made by an op")
-        return self.current[id(variable)]
+        return variable.name
 
     def _constant(self, constant: Constant) -> str:
         if constant.name not in self.constants:
             self.constants.add(constant.name)
             value = np.asarray(constant.value)
-            if value.nbytes >= LARGE and value.dtype.isbuiltin == 1 and value.dtype != object:
+            if value.nbytes >= KEPT_APART and value.dtype.isbuiltin == 1 and value.dtype != object:
                 self.arrays[constant.name] = value
                 self.graph.initializer.append(_apart(constant.name, value))
             else:
                 self.graph.initializer.append(onnx.numpy_helper.from_array(value, constant.name))
         return constant.name
 
-    def _write(self, variable: Variable | None, fed: set[int]) -> str:
+    def _write(self, variable: Variable | None) -> str:
         if variable is None:
             return ""
-        if id(variable) in fed:
-            return self._free(f"{variable.name}@UNUSED")  # the fed value wins over the computed
-        name = variable.name
-        if variable.persistable:
-            version = self.versions[id(variable)] = self.versions.get(id(variable), 0) + 1
-            last = version == self.writes[id(variable)]
-            name = self._free(name + (NEXT if last else f"@{version}"))
-        self.current[id(variable)] = name
-        return name
+        self.known.add(variable)
+        return variable.name
 
     def _free(self, name: str) -> str:
         """The name, made longer while it is a user's."""
-        return self._free(f"{name}@") if self.program.has_var(name) else name
+        return self._free(f"{name}@") if self.step.has_var(name) else name
 
-    def _output(self, variable: Variable) -> str:
-        """The graph output of a variable's last value; one output serves every request for it."""
+    def _output(
+        self,
+        variable: Variable,
+        given: Collection[Variable],
+        taken: Collection[str] = (),
+        wanted: str = "",
+    ) -> str:
+        """The graph output of a variable: one for all who ask, but for those of ``taken``.
+
+        What is an input, a constant or another's output is copied under another name.
+        """
         source = self._read(variable)
-        if source in self.outputs:
+        if source in self.outputs and self.outputs[source] not in taken:
             return self.outputs[source]
         name = source
-        if isinstance(variable, Constant) or source in self.inputs:
-            name = self._free(f"{variable.name}@OUT")  # an input is no output
+        if isinstance(variable, Constant) or variable in given or source in self.outputs:
+            name = self._free(wanted or f"{variable.name}@OUT")
+            while name in self.outputs.values():
+                name += "@"
             self.graph.node.append(
                 onnx.NodeProto(op_type="Identity", name=name, input=[source], output=[name])
             )
-        self.outputs[source] = name
+        self.outputs.setdefault(source, name)
         self.graph.output.append(value_info(name, variable.tensor_type))
         return name
 
     def _domains(self) -> dict[str, int]:
         """The versions of the domains, other than ai.onnx, that the nodes need."""
         used = {op.definition.domain for op in self.ops.values()} - {"", DOMAIN}
-        return {d: self.program.domains.get(d, 1) for d in sorted(used)}
+        return {d: self.step.domains.get(d, 1) for d in sorted(used)}
 
     def _model(self) -> onnx.ModelProto:
-        opsets = [onnx.helper.make_opsetid("", self.program.opset)]
+        opsets = [onnx.helper.make_opsetid("", self.step.opset)]
         opsets += [onnx.helper.make_opsetid(*item) for item in self._domains().items()]
         if self.functions.protos:
             opsets.append(onnx.helper.make_opsetid(DOMAIN, 1))
-        self.model.ir_version = ir_version(self.program.opset, self._domains())
+        self.model.ir_version = ir_version(self.step.opset, self._domains())
         self.model.opset_import.extend(opsets)
         self.model.functions.extend(self.functions.protos)
         return self.model

@@ -166,5 +166,5 @@ class GradientMerge:
             with at(v.where):
                 old = g.Identity(v)
                 # the copy is of the value before the inner step
-                block.ops.insert(start, block.ops.pop())
+                block.move(block.ops[-1], start)
                 g.Where(due, v, old, into=[v])

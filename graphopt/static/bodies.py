@@ -12,6 +12,7 @@ from graphopt.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeE
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.program import Program
+from graphopt.ir.model.reach import needed_ops
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.context import Setting
@@ -128,13 +129,8 @@ def close(what: str, block: Block, results: Sequence[Variable]) -> Block:
             if v.persistable:
                 raise _assigned(what, v, op)
     block.outputs = list(results)
-    needed = {id(v) for v in results}
-    kept: list[Operator] = []
-    for op in reversed(block.ops):
-        if any(id(v) in needed for v in op.writes()):
-            needed.update(id(v) for v in op.reads())
-            kept.insert(0, op)
-    block.ops = kept
+    kept, _ = needed_ops(block.ops, results)
+    block.reorder(kept)
     own = {id(v) for v in block.inputs} | {id(v) for op in kept for v in op.writes()}
     block.vars = {name: v for name, v in block.vars.items() if id(v) in own}
     outer = {id(b) for b in _around(block)}

@@ -28,7 +28,8 @@ def save(program: Program, model_path: str | Path, scope: Scope | None = None) -
     over it: there is never half a checkpoint.
 
     Raises:
-        ArgumentError: an empty path.
+        ArgumentTypeError: the path is neither a str nor a Path.
+        ArgumentError: the path is empty or names a folder.
         UninitializedError: a variable has no value yet.
     """
     path = checkpoint_path(model_path)

@@ -22,7 +22,7 @@ from graphopt.onnxio.weights import Trainable, state_kinds
 from graphopt.onnxio.weights import choose as choose_trainable
 from graphopt.onnxio.write import inlined
 from graphopt.runtime.front.executor import Executor
-from graphopt.runtime.plan.plan import Plan
+from graphopt.runtime.plan.plan import Plan, plan_file
 from graphopt.runtime.request.fetches import as_request
 from graphopt.runtime.state.scope import Scope, global_scope
 from graphopt.static.schedules import embed_schedules
@@ -56,7 +56,7 @@ def save_inference_model(
     lowered = plan.lower()
     model = inlined(lowered.model)
     complete(model, _variables(feed_vars, "feed_vars"), lowered.fetched)
-    under_own_names(model, dict(zip(lowered.fetched, plan.fetch, strict=True)))
+    under_own_names(model, dict(zip(lowered.fetched, plan.step.fetch, strict=True)))
     held = [v for v in plan.inputs if v.persistable]
     state_kinds(model, held)
     save_model(_path(path_prefix, ".onnx"), model, _state_values(plan, global_scope(), {}))
@@ -68,7 +68,7 @@ def _inference_plan(feed_vars: OneOrMore, fetch_vars: OneOrMore, program: Progra
     test = source.clone(for_test=True)
     request = as_request(test, fetches)
     request.updates = "none"  # a counter, say, is a fixed number in the file
-    plan = Plan(test, request, [v.name for v in feeds])
+    plan = plan_file(test, request, [v.name for v in feeds])
     _check_feeds(plan, feeds)
     return plan
 
@@ -82,7 +82,7 @@ def normalize_program(program: Program, feed_vars: OneOrMore, fetch_vars: OneOrM
     """
     if not isinstance(program, Program):
         raise ArgumentTypeError(f"a Program is wanted, not a {type(program).__name__}")
-    return _inference_plan(feed_vars, fetch_vars, program).program
+    return _inference_plan(feed_vars, fetch_vars, program).step
 
 
 def load_inference_model(
@@ -154,19 +154,19 @@ def save_training_model(
     """
     feeds, fetches = _variables(feed_vars, "feed_vars"), _variables(fetch_vars, "fetch_vars")
     source = fetches[0].program if program is None else program
-    plan = Plan(source, as_request(source, fetches), [v.name for v in feeds])
-    if not plan.state:
+    plan = plan_file(source, as_request(source, fetches), [v.name for v in feeds])
+    if not plan.step.next_state:
         raise ArgumentError(
             "the Program assigns no state, so there is no training step to save",
             fix="call minimize first, or use save_inference_model",
         )
     _check_feeds(plan, feeds)
     values = _state_values(plan, global_scope(), source.rates)
-    inputs, counters = embed_schedules(plan.program, plan.inputs, source.rates, steps_per_epoch)
+    inputs, counters = embed_schedules(plan.step, plan.inputs, source.rates, steps_per_epoch)
     values.update(counters)
-    step = step_model(plan.program, feeds, inputs, plan.fetch)
+    step = step_model(plan.step, feeds, inputs)
     kept = {v.name: values[v.name] for v in inputs if v.persistable}
-    save_model(_path(path_prefix, ".state.onnx"), *state_model(kept, plan.program.opset))
+    save_model(_path(path_prefix, ".state.onnx"), *state_model(kept, plan.step.opset))
     save_model(_path(path_prefix, ".train.onnx"), step)
 
 

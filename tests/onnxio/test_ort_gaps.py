@@ -6,7 +6,7 @@ import pytest
 import graphopt as go
 from graphopt.onnxio.ort_gaps import DETOURS
 from graphopt.runtime.ort.library import failures
-from graphopt.runtime.plan.plan import Plan
+from graphopt.runtime.plan.plan import plan_file
 from graphopt.runtime.request.fetches import as_request
 from tests.helpers import held
 
@@ -68,9 +68,9 @@ def test_batch_normalization_in_other_ops(shape):
         y = go.static.nn.batch_norm(x, momentum=0.7, epsilon=1e-3)
         loss = go.mean(y * y * y)
         go.optimizer.SGD(0.1).minimize(loss)
-    plan = Plan(main, as_request(main, [y, loss]), ["x"])
+    plan = plan_file(main, as_request(main, [y, loss]), ["x"])
     data = 3 + 2 * np.random.default_rng(0).normal(size=[d or 5 for d in shape]).astype("f4")
-    state = {v.name: 1 + np.abs(data).mean() * np.ones(v.shape, "f4") for v in plan.state}
+    state = {v.name: 1 + np.abs(data).mean() * np.ones(v.shape, "f4") for v in plan.step.next_state}
     found = []
     for detours in ((), DETOURS):
         model = plan.lower(detours).model
@@ -94,7 +94,7 @@ def test_cuda_has_no_kernel_for_it():
     with go.static.program_guard(main, startup):
         x = go.static.data("x", [None, 3, 4, 4])
         y = go.static.nn.batch_norm(x)
-    model = Plan(main, as_request(main, [y]), ["x"]).lower().model
+    model = plan_file(main, as_request(main, [y]), ["x"]).lower().model
     options = ort.SessionOptions()
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     with pytest.raises(failures()):

@@ -6,7 +6,7 @@ import onnx.reference
 from onnx import TensorProto, numpy_helper
 
 from graphopt.onnxio.write import inlined, lower
-from graphopt.passes.select.prune import Prune, free_variables
+from graphopt.passes.select.prune import Prune
 
 FLOAT32_ONLY = {
     "CausalConvWithState",
@@ -26,9 +26,9 @@ UNKNOWN_TO_ONNXRUNTIME = {"CausalConvWithState", "LinearAttention"}  # it ends a
 
 def evaluate(program, fetch, feeds):
     """The fetched values in float64, of a model that onnx's checker does not see."""
-    pruned = Prune(fetch=tuple(v.name for v in fetch)).run(program)
-    inputs = free_variables(pruned)
-    made = lower(pruned, inputs, [pruned.global_block().var(v.name) for v in fetch])
+    step = Prune(fetch=tuple(v.name for v in fetch)).run(program)
+    inputs = step.inputs()
+    made = lower(step)
     model = widened(inlined(made.model))
     session = onnx.reference.ReferenceEvaluator(model)
     found = session.run(None, {v.name: feeds[v.name] for v in inputs})

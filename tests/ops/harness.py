@@ -16,7 +16,7 @@ from graphopt.ir.model.schema import op_def
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.onnxio.write import inlined, lower
 from graphopt.ops.registry.cases import Case, Draw
-from graphopt.passes.select.prune import Prune, free_variables
+from graphopt.passes.select.prune import Prune
 
 # onnx's reference Erf (1.23) rounds to float32 whatever the dtype, also inside the body of Gelu
 Erf._run = lambda self, x: (np.vectorize(math.erf, otypes=[x.dtype])(x),)  # type: ignore[method-assign]
@@ -79,23 +79,11 @@ def build(type: str, case: Case, rng: np.random.Generator, *, symbolic: bool, dt
 
 def evaluate(program: Program, fetch: Sequence[Any], feeds: dict[str, np.ndarray]):
     """The fetched values, and the model that gave them."""
-    names = tuple(v.name for v in fetch)
-    pruned = Prune(fetch=names).run(program)
-    block = pruned.global_block()
-    inputs = free_variables(pruned)
-    wanted = [
-        pruned.constant(v.value) if isinstance(v, Constant) else block.var(v.name) for v in fetch
-    ]
-    for v in wanted:
-        if (
-            not isinstance(v, Constant)
-            and not any(v is w for w in inputs)
-            and not any(v is w for op in block.ops for w in op.writes())
-        ):
-            inputs.append(v)
-    lowered = lower(pruned, inputs, wanted)
+    step = Prune(tuple(v if isinstance(v, Constant) else v.name for v in fetch)).run(program)
+    inputs = step.inputs()
+    lowered = lower(step)
     model = inlined(lowered.model)
-    if all(v.tensor_type.shape is not None for v in (*inputs, *wanted)):  # or it is refused
+    if all(v.tensor_type.shape is not None for v in (*inputs, *step.fetch)):  # or it is refused
         onnx.checker.check_model(model, full_check=True)
     session = onnx.reference.ReferenceEvaluator(model, new_ops=NEW_OPS)
     found = session.run(None, {v.name: feeds[v.name] for v in inputs})

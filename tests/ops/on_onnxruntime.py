@@ -10,9 +10,10 @@ import onnxruntime
 
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.variable import Constant, Variable
-from graphopt.onnxio.write import inlined, lower
+from graphopt.onnxio.write import inlined
 from graphopt.ops.registry.cases import Case
 from graphopt.passes.gradients.backward import gradients
+from tests.helpers import lowered
 from tests.ops.harness import Built, build
 
 
@@ -22,14 +23,14 @@ def evaluate(
     """The fetched values; None among ``fetch`` is left out."""
     block = program.global_block()
     inputs = [block.vars[name] for name in feeds]
-    lowered = lower(program, inputs, [v for v in fetch if v is not None])
-    model = inlined(lowered.model)
+    made = lowered(program, inputs, [v for v in fetch if v is not None])
+    model = inlined(made.model)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    found: list[np.ndarray] = session.run(list(lowered.fetched), feeds)
+    found: list[np.ndarray] = session.run(list(made.fetched), feeds)
     return found
 
 

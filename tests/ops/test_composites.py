@@ -12,6 +12,7 @@ from graphopt.ir.text.verify import verify
 from graphopt.onnxio.write import inlined, lower
 from graphopt.ops.registry.cases import Draw
 from graphopt.ops.registry.registry import COMPOSITES
+from graphopt.passes.select.functional import functional
 
 ALL = [
     pytest.param(card, case, id=f"{name}-{number}")
@@ -60,7 +61,7 @@ def record(card, case, rng, dtype="f4"):
 def test_function_equals_body(card, case, rng):
     program, values, inputs, body, state = record(card, case, rng)
     verify(program)
-    lowered = lower(program, inputs, body, state)
+    lowered = lower(functional(program, fetch=body, feed=[v.name for v in inputs]))
     onnx.checker.check_model(lowered.model, full_check=True)
     assert [f.name for f in lowered.model.functions] == [card.type]
     for model in (lowered.model, inlined(lowered.model)):
@@ -87,17 +88,13 @@ def test_two_traces_are_two_functions(rng):
     program = Program()
     block = program.global_block()
     lr = block.create_var("lr", [])
-    fed = [lr]
-    state = []
     for prefix, n in (("a", 3), ("b", 3), ("c", 4)):
         w, d, dw = (block.create_var(f"{prefix}{k}", [2], persistable=k != "dw")
                     for k in ("w", "d", "dw"))  # fmt: skip
         y = block.create_var(f"{prefix}y", [n, 2], persistable=True)
         m = block.create_var(f"{prefix}m", [1], "int64", persistable=True)
         program.recorder().emit("ASGD", w, dw, d, y, m, lr, into=[w, d, y, m])
-        fed += [w, dw, d, y, m]
-        state += [w, d, y, m]
-    model = lower(program, fed, [], state).model
+    model = lower(functional(program)).model
     assert [f.name for f in model.functions] == ["ASGD", "ASGD_1"]
     assert [node.op_type for node in model.graph.node] == ["ASGD", "ASGD", "ASGD_1"]
     assert card.updates == ("w", "d", "y", "m")

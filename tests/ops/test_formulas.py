@@ -7,11 +7,11 @@ import pytest
 
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.variable import Variable
-from graphopt.ir.text.verify import verify
 from graphopt.onnxio.write import inlined, lower
 from graphopt.ops.registry.cases import Draw
 from graphopt.ops.registry.registry import FORMULAS
 from graphopt.passes.kernels.formulate import Formulate
+from graphopt.passes.select.functional import functional
 
 ALL = [
     pytest.param(card, case, id=f"{name}-{number}")
@@ -46,15 +46,13 @@ def evaluate(model, feeds):
 @pytest.mark.parametrize(("card", "case"), ALL)
 def test_function_equals_body(card, case, rng):
     program, result, feeds = recorded(card, case, rng)
-    inputs = [program.global_block().var(name) for name in feeds]
-    lowered = lower(program, inputs, [result])
+    step = functional(program, fetch=[result], feed=[*feeds])
+    lowered = lower(step)
     onnx.checker.check_model(lowered.model, full_check=True)
     assert [f.name for f in lowered.model.functions] == [card.type]
-    portable = Formulate().run(program)
-    verify(portable)
+    portable = Formulate().run(step)
     assert card.type not in [op.type for op in portable.global_block().ops]
-    variables = portable.global_block().vars
-    body = lower(portable, [variables[n] for n in feeds], [variables[result.name]]).model
+    body = lower(portable).model
     expected = evaluate(body, feeds)
     assert expected.shape == tuple(result.shape)
     for model in (lowered.model, inlined(lowered.model)):

@@ -5,9 +5,11 @@ import onnx.reference
 import pytest
 
 from graphopt.onnxio.ort_gaps import UNKNOWN_OPS
+from graphopt.onnxio.write import inlined, lower
 from graphopt.passes.gradients.backward import gradients
 from graphopt.passes.select.decompose import Decompose
-from tests.ops.harness import NEW_OPS, build, evaluate
+from graphopt.passes.select.functional import functional
+from tests.ops.harness import NEW_OPS, build
 from tests.ops.test_gradients import ALL
 
 RANDOM = {"Dropout"}  # the two evaluators draw other numbers
@@ -31,9 +33,9 @@ def test_gradient_runs(card, case, symbolic, rng):
     g = built.program.recorder()
     seeds = [g.Sin(g.Add(result, 1.0)) for result in built.results]
     found = gradients(built.results, built.wrt, seeds)
-    program = Decompose(UNKNOWN_OPS).run(built.program)
-    fetch = [program.global_block().var(v.name) for v in found if v is not None]
-    _, model = evaluate(program, fetch, built.feeds)
+    fetch = [v for v in found if v is not None]
+    step = Decompose(UNKNOWN_OPS).run(functional(built.program, fetch=fetch))
+    model = inlined(lower(step).model)
     feeds = {i.name: built.feeds[i.name] for i in model.graph.input}
     expected = onnx.reference.ReferenceEvaluator(model, new_ops=NEW_OPS).run(None, feeds)
     for value, right in zip(run_onnxruntime(model, feeds), expected, strict=True):

@@ -5,10 +5,11 @@ import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from graphopt.ir.model.step import Step
 from graphopt.ir.text.parse import parse
 from graphopt.ir.types.types import TensorType
 from graphopt.onnxio.write import inlined, lower
-from graphopt.passes.select.prune import free_variables
+from graphopt.passes.select.functional import functional
 
 RUNTIMES = ["onnxruntime", "reference"]
 
@@ -38,36 +39,47 @@ class FusedGemm(OpRun):
 FUSED = (FusedGemm, FusedMatMul)
 
 
-def lines(program):
-    """The ops, without the header and the declarations."""
-    text = program.text(where=False).splitlines()[1:]
-    kinds = ("feed ", "param ", "state ", "frozen ", "var ", "-- ")
-    return [line.strip() for line in text if not line.strip().startswith(kinds)]
+def as_step(program, *fetch, feed=()):
+    """The Step of all ops of a Program, or of its text, that gives variables of these names."""
+    program = parse(program) if isinstance(program, str) else program
+    if isinstance(program, Step):
+        return program
+    block = program.global_block()
+    return functional(program, fetch=[block.var(name) for name in fetch], feed=feed)
 
 
-def rewritten(step, text):
-    """The ops of a Program's text after a pass, which must leave its input alone."""
-    program = parse(text)
-    before = program.text()
-    result = step.run(program)
-    assert program.text() == before
+def lines(step):
+    """The ops, without the header, the declarations and what is given."""
+    text = step.text(where=False).splitlines()[1:]
+    kinds = ("feed ", "param ", "state ", "frozen ", "var ", "-- ", "#")
+    found = [line.strip() for line in text if not line.strip().startswith(kinds)]
+    return found[:-1] if found and text[-1].startswith("  ->") else found
+
+
+def rewritten(step_pass, text, *fetch):
+    """The ops of the Step of a Program's text after a pass, which must leave its input alone."""
+    step = as_step(text, *fetch)
+    before = step.text()
+    result = step_pass.run(step)
+    assert step.text() == before
     if "const " not in result.text():
         assert parse(result.text()).text() == result.text()
     return lines(result)
 
 
 class Runner:
-    """A Program as a step that is run again and again; state starts from ``values``."""
+    """The Step of a Program, run again and again; state starts from ``values``.
+
+    What many steps are fed goes by the names that it has in one.
+    """
 
     def __init__(self, program, fetch, values, runtime):
-        block = program.global_block()
-        state = {v.name: v for op in block.ops for v in op.writes() if v.persistable}
-        inputs = {v.name: v for v in free_variables(program)}
-        lowered = lower(
-            program, [*inputs.values()], [block.var(f) for f in fetch], [*state.values()]
-        )
+        step = as_step(program, *fetch)
+        lowered = lower(step)
+        state = [v.name for v in step.states]
         self.lowered, self.names = lowered, lowered.inputs
-        self.values = {name: values[name] for name in {*inputs, *state} if name in values}
+        self.stacks = {name: v.name for name, v in step.slices.items()}
+        self.values = {n: values[n] for n in {*lowered.inputs, *state} if n in values}
         model = inlined(lowered.model)
         self.outputs = [o.name for o in model.graph.output]
         if runtime == "onnxruntime":
@@ -79,8 +91,9 @@ class Runner:
 
     def step(self, feeds=None):
         """The fetched values of one step, and all state after it."""
-        given = {**self.values, **(feeds or {})}
-        found = self.run(self.outputs, {name: given[name] for name in self.names})
+        fed = {self.stacks.get(name, name): value for name, value in (feeds or {}).items()}
+        given = {**self.values, **fed}
+        found = self.run(self.outputs, {name: np.asarray(given[name]) for name in self.names})
         made = dict(zip(self.outputs, found, strict=True))
         for name, output in self.lowered.next_state.items():
             self.values[name] = np.asarray(made[output])
@@ -91,9 +104,10 @@ class Runner:
         return {name: self.values[name] for name in self.lowered.next_state}
 
 
-def sample_values(program, rng, sizes=None):
-    """Random values for what the Program reads; every open dim is ``sizes[symbol]`` or 3."""
-    return {v.name: _sample(v.tensor_type, rng, sizes or {}) for v in free_variables(program)}
+def sample_values(step, rng, sizes=None):
+    """Random values for what the Step reads; every open dim is ``sizes[symbol]`` or 3."""
+    inputs = as_step(step).inputs()
+    return {v.name: _sample(v.tensor_type, rng, sizes or {}) for v in inputs}
 
 
 def _sample(kind: TensorType, rng, sizes):

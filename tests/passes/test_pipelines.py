@@ -8,28 +8,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphopt as go
+from graphopt.ir.edit.clone import copy_step
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.seeds import COUNTER
 from graphopt.passes.draws.streams import Streams, advances
-from graphopt.passes.engine.base import Pipeline
-from graphopt.passes.pipelines import at_once, optimisations
+from graphopt.passes.pipelines import OPTIMISE, Pipeline, Setting
 from graphopt.passes.select.prune import Prune, assigns_state
 from tests.passes.both_runtimes import RUNTIMES, Runner, agree
 from tests.passes.random_programs import RandomProgram
 
 F = go.nn.functional
-PASSES = ("Cut", "Specialise", "Fold", "CommonSubexpressions", "Simplify", "DeadCode")
+PASSES = ("Specialise", "Fold", "CommonSubexpressions", "Simplify", "DeadCode")
 
 
-def size(program):
-    return sum(len(block.ops) for block in program.blocks)
+ROUNDING = ("ScaleFilters", "Formulate", "Fuse")  # passes that add up in another order
 
 
-def optimised(program, feeds, fetch, without=("ScaleFilters", "Formulate", "Fuse"), fixed=True):
-    """What the passes make that change no number: the others add up in another order."""
+def size(step):
+    return sum(len(block.ops) for block in step.blocks)
+
+
+def optimised(step, feeds, without=ROUNDING, fixed=True):
+    """What the passes make that change no number, or all but other ones."""
     shapes = {name: value.shape for name, value in feeds.items()} if fixed else {}
-    passes = optimisations(shapes, fetch, feeds, frozenset(without))
-    return Pipeline("optimise", *passes).run(program)
+    pipeline = Pipeline("optimise", OPTIMISE).without(*without)
+    return pipeline.run(copy_step(step), Setting(shapes=shapes))
 
 
 def images(rng, shape):
@@ -81,21 +84,21 @@ OPTIMIZERS = {
 
 
 def training_step(model, optimizer, rng):
-    """The pruned step without random ops, its fetches, its feeds and the state it starts from."""
+    """The step without random ops, its feeds and the state it starts from."""
     main, startup = Program(), Program()
     main.random_seed = startup.random_seed = 3
     with go.static.program_guard(main, startup):
         loss, feeds = model(rng)
         pairs = OPTIMIZERS[optimizer]().minimize(loss)[1]
-    fetch = [loss.name, pairs[0][1].name]
+    fetch = (loss.name, pairs[0][1].name)
     ops = main.global_block().ops
     roots = tuple(k for k, op in enumerate(ops) if assigns_state(op))
     counter = COUNTER if any(advances(op) for op in ops) else ""
-    step = Pipeline("step", Prune(tuple(fetch), tuple(feeds), roots), Streams(counter)).run(main)
+    step = Streams(counter).run(Prune(fetch, tuple(feeds), roots).run(main))
     with go.static.scope_guard(go.static.Scope()):
         go.static.Executor().run(startup)
         values = {COUNTER: np.array(0), **startup.state_dict()}
-    return step, fetch, feeds, values
+    return step, feeds, values
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -103,12 +106,12 @@ def training_step(model, optimizer, rng):
 @pytest.mark.parametrize("model", MODELS)
 def test_training_steps(model, optimizer, runtime, rng):
     """Several steps, with shapes known or open: the same values, from fewer ops."""
-    program, fetch, feeds, values = training_step(model, optimizer, rng)
-    known = optimised(program, feeds, fetch)
-    open_ = optimised(program, feeds, fetch, fixed=False)
-    assert size(known) < size(open_) < size(program)
-    runs = [Runner(p, fetch, values, runtime) for p in (program, known, open_)]
-    fused = Runner(optimised(program, feeds, fetch, without=()), fetch, values, runtime)
+    step, feeds, values = training_step(model, optimizer, rng)
+    known = optimised(step, feeds)
+    open_ = optimised(step, feeds, fixed=False)
+    assert size(known) < size(open_) < size(step)
+    runs = [Runner(s, [], values, runtime) for s in (step, known, open_)]
+    fused = Runner(optimised(step, feeds, without=()), [], values, runtime)
     for _ in range(4 if runtime == "onnxruntime" else 2):
         expected, *others = [r.step(feeds) for r in runs]
         for found in others:
@@ -122,22 +125,22 @@ def test_training_steps(model, optimizer, runtime, rng):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_at_once_is_one_after_the_other(model, rng):
-    program, fetch, feeds, _ = training_step(model, "asgd", rng)
-    before = program.text()
-    shapes = {name: value.shape for name, value in feeds.items()}
-    without = frozenset({"ScaleFilters", "Formulate", "Fuse"})
-    result = at_once(shapes, fetch, feeds, without).run(program)
-    assert result.text() == optimised(program, feeds, fetch).text()
-    assert program.text() == before
+def test_in_place_is_one_copy_after_the_other(model, rng):
+    step, feeds, _ = training_step(model, "asgd", rng)
+    before, copied = step.text(), step
+    setting = Setting(shapes={name: value.shape for name, value in feeds.items()})
+    for made in Pipeline("optimise", OPTIMISE).without(*ROUNDING).passes(setting):
+        copied = made.run(copied)
+    assert optimised(step, feeds).text() == copied.text()
+    assert step.text() == before
 
 
 @pytest.mark.parametrize("left_out", PASSES)
 @pytest.mark.parametrize("model", MODELS)
 def test_each_pass_can_be_left_out(model, left_out, rng):
-    program, fetch, feeds, values = training_step(model, "asgd", rng)
-    changed = optimised(program, feeds, fetch, without={left_out})
-    runs = [Runner(p, fetch, values, "onnxruntime") for p in (program, changed)]
+    step, feeds, values = training_step(model, "asgd", rng)
+    changed = optimised(step, feeds, without={left_out})
+    runs = [Runner(s, [], values, "onnxruntime") for s in (step, changed)]
     for _ in range(2):
         expected, found = (r.step(feeds) for r in runs)
         agree(found, expected)
@@ -149,12 +152,11 @@ def test_random_control_flow(seed):
     made = RandomProgram(Random(seed))
     (grad,) = go.static.gradients([made.target], [made.x])
     assert grad is not None
-    fetch = [made.target.name, grad.name]
-    program = Prune(tuple(fetch), tuple(made.feeds)).run(made.program)
-    expected = Runner(program, fetch, made.feeds, "onnxruntime").step()
+    step = Prune((made.target.name, grad.name), tuple(made.feeds)).run(made.program)
+    expected = Runner(step, [], made.feeds, "onnxruntime").step()
     for fixed in (True, False):
-        result = optimised(program, made.feeds, fetch, fixed=fixed)
-        found = Runner(result, fetch, made.feeds, "onnxruntime").step()
+        result = optimised(step, made.feeds, fixed=fixed)
+        found = Runner(result, [], made.feeds, "onnxruntime").step()
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
@@ -224,20 +226,19 @@ def test_random_programs(plan, rows, runtime):
     rng = np.random.default_rng(0)
     values = {"a": images(rng, (ROWS, COLUMNS)), "b": images(rng, (ROWS, COLUMNS))}
     values |= {"s": images(rng, COLUMNS), "w": images(rng, (COLUMNS, COLUMNS))}
-    fetch = [v.name for v in made.values[2:][-3:]]
+    fetch = tuple(v.name for v in made.values[2:][-3:])
     roots = tuple(k for k, op in enumerate(made.program.global_block().ops) if assigns_state(op))
-    program = Prune(tuple(fetch), ("a", "b"), roots).run(made.program)
+    step = Prune(fetch, ("a", "b"), roots).run(made.program)
     feeds = {name: values[name] for name in "ab"}
-    runs = [Runner(program, fetch, values, runtime)]
-    runs += [
-        Runner(optimised(program, feeds, fetch, fixed=fixed), fetch, values, runtime)
-        for fixed in (True, False)
-    ]
+    known, open_ = (optimised(step, feeds, fixed=fixed) for fixed in (True, False))
+    runs = [Runner(s, [], values, runtime) for s in (step, known, open_)]
     for _ in range(2):
         expected, *others = [r.step(feeds) for r in runs]
         for found in others:
             agree(found, expected, rtol=1e-5)
-            agree([*runs[1].state().values()], [*runs[0].state().values()], rtol=1e-5)
+        for other in runs[1:]:
+            assert set(other.state()) == set(runs[0].state())
+            agree([other.values[n] for n in runs[0].state()], runs[0].state().values(), rtol=1e-5)
 
 
 def test_what_is_fed_in_the_middle_is_taken_as_it_is():
@@ -250,8 +251,7 @@ def test_what_is_fed_in_the_middle_is_taken_as_it_is():
     y = g.Sub(g.Neg(g.Neg(bottom)), g.Identity(top))
     values = {"x": np.ones((ROWS, COLUMNS), "f4"), bottom.name: np.full((1, COLUMNS), 7, "f4")}
     step = Prune((y.name,), tuple(values)).run(program)
-    result = optimised(step, values, [y.name])
-    (found,) = Runner(result, [y.name], values, "onnxruntime").step()
+    (found,) = Runner(optimised(step, values), [], values, "onnxruntime").step()
     np.testing.assert_array_equal(found, np.full((1, COLUMNS), 6, "f4"))
 
 
@@ -268,6 +268,6 @@ def test_recomputation_is_not_undone(rng):
     grads = [p.grad_name for p in program.all_parameters()]
     step = Prune((loss.name, *grads), ("x",)).run(program)
     feeds = {"x": images(rng, (4, 6))}
-    result = optimised(step, feeds, [loss.name, *grads])
+    result = optimised(step, feeds)
     count = lambda p: sum(op.type == "Tanh" for op in p.global_block().ops)  # noqa: E731
     assert count(result) == count(step) > 4

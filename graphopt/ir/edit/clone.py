@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator, Role
 from graphopt.ir.model.schema import is_block
+from graphopt.ir.model.step import Row, Step
 from graphopt.ir.model.variable import Constant, Parameter, Variable
 
 if TYPE_CHECKING:
@@ -51,15 +52,20 @@ class Copies:
             return self.program.shared_constant(variable)
         return self.known.get(id(variable), variable)
 
-    def op(self, op: Operator, block: Block) -> Operator:
-        """A copy of an op over what stands for its variables; results are new variables.
+    def op(
+        self, op: Operator, block: Block, outputs: Sequence[Variable | None] | None = None
+    ) -> Operator:
+        """A copy of an op over what stands for its variables.
 
-        A result that something stands for already is assigned to that.
+        Its results are new variables, or ``outputs`` where they are given. A result that something
+        stands for already is assigned to that.
         """
+        if outputs is None:
+            outputs = [None if v is None else self._result(v, block) for v in op.outputs]
         new = Operator(
             op.definition,
             [None if v is None else self.of(v) for v in op.inputs],
-            [None if v is None else self._result(v, block) for v in op.outputs],
+            outputs,
             dict(op.attrs),
             self.role or op.role,
             op.where,
@@ -119,6 +125,33 @@ def copy_variable(variable: Variable, block: Block, name: str) -> Variable:
         stop_gradient=variable.stop_gradient,
         is_data=variable.is_data,
     )
+
+
+def copy_step(step: Step) -> Step:
+    """A Step of its own with equal ops, whose variables have the names of those here."""
+    new = Step()
+    new.random_seed, new.family, new.fed = step.random_seed, step.family, step.fed
+    new.take_counters(step)
+    copies, block = Copies(new), new.global_block()
+    made = {v for op in step.global_block().ops for v in op.writes()}
+    for v in step.global_block().vars.values():
+        if v not in made:
+            block.add_var(copies.new_variable(v, block))
+    for op in step.global_block().ops:
+        block.append(copies.op(op, block))
+    of = copies.of
+    new.fetch = [of(v) for v in step.fetch]
+    new.next_state = {of(v): of(value) for v, value in step.next_state.items()}
+    new.rows = [
+        Row(of(r.table), of(r.count), of(r.row), of(r.new_row), of(r.seen), r.part)
+        for r in step.rows
+    ]
+    new.borrowed = {of(v): of(state) for v, state in step.borrowed.items()}
+    new.donated = frozenset(map(of, step.donated))
+    new.rests = {of(v): of(state) for v, state in step.rests.items()}
+    new.slices = {name: of(v) for name, v in step.slices.items()}
+    new.stacked = tuple(map(of, step.stacked))
+    return new
 
 
 def for_test(program: Program) -> Program:

@@ -90,8 +90,7 @@ def _drop(program: Program, op: Operator, position: int) -> None:
     count_runs(program)
     own = op.attrs.get("seed", 0)
     op.attrs["seed"] = next_seed(program, own, position)
-    op.inputs = [*op.inputs, None, None][:2]
-    op.inputs.append(program.constant(np.array(True)))
+    op.inputs = [*[*op.inputs, None, None][:2], program.constant(np.array(True))]
 
 
 def count_runs(program: Program) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,17 +27,60 @@ class Block:
 
     Block 0 of ``program`` is global. Others are attributes of control-flow ops: they take
     ``inputs``, read variables of the blocks around them, from ``parent`` on, and give ``outputs``.
-    ``idx`` is -1 until the op that holds the block is in the Program.
+    ``idx`` is -1 while the op that holds the block does not stand in the Program.
     """
 
     def __init__(self, program: Program, parent: Block | None = None) -> None:
         self.program = program
         self.parent = parent
         self.idx = -1 if parent else 0
-        self.ops: list[Operator] = []
+        self._ops: list[Operator] = []
         self.vars: dict[str, Variable] = {}
         self.inputs: list[Variable] = []
-        self.outputs: list[Variable] = []
+        self._outputs: tuple[Variable, ...] = ()
+
+    @property
+    def ops(self) -> Sequence[Operator]:
+        """The ops in order, to be read; ``append`` and its like change them."""
+        return self._ops
+
+    @property
+    def outputs(self) -> tuple[Variable, ...]:
+        """The variables that are the block's results."""
+        return self._outputs
+
+    @outputs.setter
+    def outputs(self, values: Sequence[Variable]) -> None:
+        journal = self.program.journal
+        if journal is not None:
+            journal.field(self, "outputs")
+        self._unread()
+        self._outputs = tuple(values)
+        if self.idx >= 0:
+            self._read()
+
+    def _read(self) -> None:
+        for v in self._outputs:
+            v.uses[self] = v.uses.get(self, 0) + 1
+
+    def _unread(self) -> None:
+        for v in self._outputs:
+            v.uses.pop(self, None)
+
+    def enter(self, parent: Block) -> None:
+        """The op that holds the block has come to stand in ``parent``: so do those inside."""
+        if self.idx < 0:
+            self.program.register(self, parent)
+            self._read()
+        for op in self._ops:
+            op.place()
+
+    def leave(self) -> None:
+        """The op that holds the block has left the Program."""
+        for op in self._ops:
+            op.lift()
+        self._unread()
+        self.program.forget(self)
 
     @property
     def parent_idx(self) -> int:
@@ -45,8 +90,8 @@ class Block:
     def captures(self) -> Iterator[Variable]:
         """The variables of the blocks around this one that it reads, once each."""
         own = {id(v) for v in self.inputs}
-        own.update(id(v) for op in self.ops for v in op.writes())
-        for v in (*(v for op in self.ops for v in op.reads()), *self.outputs):
+        own.update(id(v) for op in self._ops for v in op.writes())
+        for v in (*(v for op in self._ops for v in op.reads()), *self._outputs):
             if id(v) not in own:
                 own.add(id(v))
                 yield v
@@ -108,9 +153,21 @@ class Block:
                 where=self.vars[variable.name].where,
                 fix="give one of them another name",
             )
+        journal = self.program.journal
+        if journal is not None:
+            journal.entry(self.vars, variable.name)
         self.vars[variable.name] = variable
-        self.program.names.add(variable.name)
+        self.program.names.take(variable.name, journal)
         self.program.note_symbols(variable.tensor_type)
+        self.program.version += 1
+
+    def remove_var(self, variable: Variable) -> None:
+        """The block has no such variable any more; its name stays taken."""
+        if self.vars.get(variable.name) is not variable:
+            return
+        if self.program.journal is not None:
+            self.program.journal.whole(self.vars)
+        del self.vars[variable.name]
         self.program.version += 1
 
     def create_var(
@@ -143,18 +200,103 @@ class Block:
 
     def append(self, op: Operator) -> None:
         """Append an op, registering its results; a result without a name gets one."""
+        self.insert(len(self._ops), op)
+
+    def insert(self, index: int, op: Operator) -> None:
+        """Put an op before the one at ``index``, as ``append`` does at the end."""
+        if op.stands and op.block is self:  # it comes back while the block is rewritten
+            self._ops.insert(index, op)
+            return
         for variable in op.writes():
             self._adopt(variable, op)
         op.block = self
+        for inner in op.blocks():
+            inner.parent = self
         op.scope = op.scope or name_scope_of(self.program)
-        self.ops.append(op)
+        self._ops.insert(index, op)
         self.program.adopt(op)
+        if self.idx >= 0:
+            op.place()
+        if self.program.journal is not None:
+            self.program.journal.on_undo(partial(self.remove, op))
         self.program.version += 1
 
-    def insert(self, index: int, op: Operator) -> None:
-        """Put an op before the one at ``index``."""
-        self.append(op)
-        self.ops.insert(index, self.ops.pop())
+    def keep(self, op: Operator) -> None:
+        """Append an op that stands in the block already, while it is rewritten."""
+        self._ops.append(op)
+
+    def remove(self, op: Operator) -> None:
+        """Take an op out; its results stay declared."""
+        self._note_order()
+        place = next(k for k in range(len(self._ops) - 1, -1, -1) if self._ops[k] is op)
+        del self._ops[place]
+        op.lift()
+        self.program.version += 1
+
+    def move(self, op: Operator, index: int) -> None:
+        """Put an op that is there already before the one at ``index``."""
+        self._note_order()
+        self._ops.remove(op)
+        self._ops.insert(index, op)
+        self.program.version += 1
+
+    def reorder(self, ops: Sequence[Operator]) -> None:
+        """Have exactly these ops, in this order; those that are left out are gone.
+
+        All must stand in the block already: new ones are appended first.
+        """
+        self._note_order()
+        gone = set(self._ops).difference(ops)
+        self._ops = list(ops)
+        for op in gone:
+            op.lift()
+        self.program.version += 1
+
+    @contextmanager
+    def rewriting(self) -> Iterator[Sequence[Operator]]:
+        r"""The ops, to be appended again one by one, or left out, with others between them.
+
+        >>> from graphopt.ir.text.parse import parse
+        >>> block = parse("feed x : f32[2]\ny : f32[2] = Exp(x)\nz : f32[2] = Exp(x)").block(0)
+        >>> with block.rewriting() as ops:
+        ...     block.append(ops[1])
+        >>> [op.output_arg_names for op in block.ops], len(block.var("x").uses)
+        ([['z']], 1)
+        """
+        self._note_order()
+        before, self._ops = self._ops, []
+        yield before
+        for op in set(before).difference(self._ops):
+            op.lift()
+            for v in op.writes():
+                if v.maker is None and not (v.uses or v.persistable):
+                    self.remove_var(v)
+        self.program.version += 1
+
+    def drop(self, gone: Collection[Operator]) -> None:
+        """Take the ops ``gone`` out, with the variables that they make."""
+        if not gone:
+            return
+        lost = set(gone)
+        self.reorder([op for op in self._ops if op not in lost])
+        for op in lost:
+            for v in op.writes():
+                if not v.persistable:
+                    self.remove_var(v)
+
+    def _note_order(self) -> None:
+        journal = self.program.journal
+        if journal is not None:
+            journal.on_undo(partial(self._restore, list(self._ops), list(self.program.blocks)))
+
+    def _restore(self, ops: Sequence[Operator], blocks: Sequence[Block]) -> None:
+        for op in set(self._ops).difference(ops):
+            op.lift()
+        self._ops = list(ops)
+        for op in self._ops:
+            if self.idx >= 0:
+                op.place()
+        self.program.renumber(blocks)
 
     def _adopt(self, variable: Variable, op: Operator) -> None:
         if not variable.name:
@@ -183,10 +325,10 @@ class Block:
         operands = _flatten(definition.type, definition.inputs, inputs or {})
         results = _flatten(definition.type, definition.outputs, outputs or {})
         Tape(self).emit(type, *operands, into=results, **dict(attrs or {}))
-        return self.ops[-1]
+        return self._ops[-1]
 
     def __repr__(self) -> str:
-        return f"<Block {self.idx}: {len(self.ops)} ops, {len(self.vars)} vars>"
+        return f"<Block {self.idx}: {len(self._ops)} ops, {len(self.vars)} vars>"
 
 
 def _flatten(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from graphopt.errors import ArgumentError, did_you_mean
 from graphopt.ir.model.schema import Attr, OpDef, is_block
@@ -14,6 +14,8 @@ from graphopt.ir.types.where import Where
 if TYPE_CHECKING:
     from graphopt.ir.model.block import Block
     from graphopt.ir.model.variable import Variable
+
+Values: TypeAlias = "tuple[Variable | None, ...]"
 
 
 class Role(StrEnum):
@@ -31,16 +33,21 @@ class Operator:
     """One op. ``inputs`` and ``outputs`` are in the schema's order; None is an omitted one.
 
     An output that is persistable is assigned: from here on the variable has the new value.
+    While the op stands in its Program, its operands list it among their uses, and its results know
+    it as their maker.
     """
 
     __slots__ = (
+        "_inputs",
+        "_made",
+        "_outputs",
+        "_read",
+        "_stands",
         "attrs",
         "block",
         "definition",
-        "inputs",
         "made_by",
         "origin",
-        "outputs",
         "role",
         "scope",
         "where",
@@ -49,16 +56,17 @@ class Operator:
     def __init__(
         self,
         definition: OpDef,
-        inputs: list[Variable | None],
-        outputs: list[Variable | None],
+        inputs: Sequence[Variable | None],
+        outputs: Sequence[Variable | None],
         attrs: dict[str, Attr],
         role: Role,
         where: Where,
         made_by: str = "",
     ) -> None:
         self.definition = definition
-        self.inputs = inputs
-        self.outputs = outputs
+        self._stands = False
+        self._take_inputs(inputs)
+        self._take_outputs(outputs)
         self.attrs = attrs
         self.role = role
         self.where = where
@@ -67,8 +75,95 @@ class Operator:
         self.block: Block | None = None
         self.origin: Operator | None = None  # what a gradient rule's view of an op is a view of
 
+    @property
+    def inputs(self) -> Values:
+        """The operands in the schema's order; None is an omitted one."""
+        return self._inputs
+
+    @inputs.setter
+    def inputs(self, values: Sequence[Variable | None]) -> None:
+        if not self._stands:
+            self._take_inputs(values)
+            return
+        self._note("inputs")
+        self._unlink_inputs()
+        self._take_inputs(values)
+        self._link_inputs()
+
+    @property
+    def outputs(self) -> Values:
+        """The results in the schema's order; None is one that is left out."""
+        return self._outputs
+
+    @outputs.setter
+    def outputs(self, values: Sequence[Variable | None]) -> None:
+        if not self._stands:
+            self._take_outputs(values)
+            return
+        self._note("outputs")
+        self._unlink_outputs()
+        self._take_outputs(values)
+        self._link_outputs()
+
+    def _take_inputs(self, values: Sequence[Variable | None]) -> None:
+        self._inputs: Values = tuple(values)
+        self._read = tuple([v for v in self._inputs if v is not None])
+
+    def _take_outputs(self, values: Sequence[Variable | None]) -> None:
+        self._outputs: Values = tuple(values)
+        self._made = tuple([v for v in self._outputs if v is not None])
+
+    def _note(self, field: str) -> None:
+        journal = None if self.block is None else self.block.program.journal
+        if journal is not None:
+            journal.field(self, field)
+
+    @property
+    def stands(self) -> bool:
+        """Whether the op is one of its Program's."""
+        return self._stands
+
+    def place(self) -> None:
+        """The op stands in its Program from now on, with all blocks that it has."""
+        if self._stands:
+            return
+        self._stands = True
+        self._link_inputs()
+        self._link_outputs()
+        assert self.block is not None, "an op stands in a block"
+        for block in self.blocks():
+            block.enter(self.block)
+
+    def lift(self) -> None:
+        """The op is none of its Program's any more."""
+        if not self._stands:
+            return
+        self._stands = False
+        self._unlink_inputs()
+        self._unlink_outputs()
+        for block in self.blocks():
+            block.leave()
+
+    def _link_inputs(self) -> None:
+        for v in self._read:
+            v.uses[self] = v.uses.get(self, 0) + 1
+
+    def _unlink_inputs(self) -> None:
+        for v in self._read:
+            v.uses.pop(self, None)
+
+    def _link_outputs(self) -> None:
+        for v in self._made:
+            if not v.persistable:
+                v.maker = self
+
+    def _unlink_outputs(self) -> None:
+        for v in self._made:
+            if v.maker is self:
+                v.maker = None
+
     def over(
-        self, inputs: list[Variable | None], outputs: list[Variable | None] | None = None
+        self, inputs: Sequence[Variable | None], outputs: Sequence[Variable | None] | None = None
     ) -> Operator:
         """A view of this op with other operands (and results), for gradient rules; in no block."""
         view = Operator(
@@ -95,7 +190,7 @@ class Operator:
 
     def operands(self) -> Iterator[Variable]:
         """The operands that are there."""
-        return iter([v for v in self.inputs if v is not None])
+        return iter(self._read)
 
     def blocks(self) -> list[Block]:
         """The blocks of a control-flow op."""
@@ -110,7 +205,7 @@ class Operator:
 
     def writes(self) -> Iterator[Variable]:
         """The results that are there."""
-        return iter([v for v in self.outputs if v is not None])
+        return iter(self._made)
 
     def operand(self, slot: str) -> Variable:
         """The operand of a formal input that is not variadic and not omitted."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from functools import partial
+from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -14,9 +14,11 @@ import numpy as np
 from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.ir.model import current_scope
 from graphopt.ir.model.block import Block
+from graphopt.ir.model.names import Names, Symbols
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.schema import OPSET, domain_of
 from graphopt.ir.model.tape import Tape
+from graphopt.ir.model.undo import Journal
 from graphopt.ir.model.variable import Constant, Content, Parameter, Variable
 from graphopt.ir.types.types import Inferred, TensorType
 from graphopt.ir.types.where import UNKNOWN, Where
@@ -40,12 +42,9 @@ class Rate(Protocol):
         """So many steps were run."""
 
 
-RESTORED = (
-    "_generated_symbols", "_symbols", "_taken", "_used_symbols", "constants", "domains",
-    "equal_dims", "names", "opset", "rates", "tables", "version",
-)  # fmt: skip
-LETTERS = "NMKLPQRSTUVW"
-LARGE = 1024  # bytes: a constant's content is kept as a key up to here, beyond it as a digest
+# What ``all_or_nothing`` copies, since it is small; all else is undone change by change.
+COPIED = ("domains", "equal_dims", "opset", "rates", "tables", "version")
+DIGESTED = 1024  # bytes: a constant's content is kept as a key up to here, beyond it as a digest
 
 
 class Program:
@@ -57,8 +56,10 @@ class Program:
     """
 
     def __init__(self) -> None:
+        self.journal: Journal | None = None  # not None inside all_or_nothing
         self.blocks: list[Block] = [Block(self)]
-        self.names: set[str] = set()  # of all variables: no block shadows another's
+        self.names = Names()
+        self.symbols = Symbols()
         self._recording = self.blocks[0]
         self.version = 0
         self.opset = OPSET
@@ -66,13 +67,8 @@ class Program:
         self.constants: dict[tuple[str, tuple[int, ...], bytes, str], Constant] = {}
         self.family = object()  # shared by clones, in which equal names mean the same variable
         self._random_seed = 0
-        self._taken: dict[str, int] = {}
         self.rates: dict[str, Rate] = {}  # variables that every run is to set first
         self.tables: dict[str, str] = {}  # states of rows used in turn, and where these are kept
-        self._symbols = 0
-        self._used_symbols: set[str] = set()
-        self._generated_symbols: set[str] = set()
-        self._undo: list[Callable[[], None]] | None = None  # not None inside all_or_nothing
         self.equal_dims: dict[str, Where] = {}  # a fed dim, and the op that makes others equal it
         self._scopes: set[str] = set()  # those that were opened: see scoping.name_scope
 
@@ -119,22 +115,34 @@ class Program:
             self._recording = outer
 
     def adopt(self, op: Operator) -> None:
-        """Take note of an op's opset, and of its blocks if the op is in the Program."""
+        """Take note of the opset of an op, and of those in its blocks."""
         domain = op.definition.domain
         if domain == "":
             self.opset = max(self.opset, op.definition.since)
         elif op.definition.schema is not None:
             self.domains[domain] = max(self.domains.get(domain, 1), op.definition.since)
-        if op.definition.has_blocks and op.block is not None and op.block.idx >= 0:
-            for block in op.blocks():
-                self.register(block, op.block)
-                for inner in block.ops:
-                    self.adopt(inner)
+        for block in op.blocks():
+            for inner in block.ops:
+                self.adopt(inner)
 
     def register(self, block: Block, parent: Block) -> None:
         """A block, of an op that is in ``parent``, becomes part of the Program."""
         block.parent, block.idx = parent, len(self.blocks)
         self.blocks.append(block)
+
+    def forget(self, block: Block) -> None:
+        """A block is no part of the Program any more; those behind it are numbered anew."""
+        if block.idx < 0:
+            return
+        del self.blocks[block.idx]
+        self.renumber(self.blocks)
+        block.idx = -1
+
+    def renumber(self, blocks: Sequence[Block]) -> None:
+        """The blocks are in this order."""
+        self.blocks = list(blocks)
+        for number, block in enumerate(self.blocks):
+            block.idx = number
 
     def lower_opset(self, without: Collection[str] = ()) -> None:
         """Go down to the lowest opset that defines the ops, not counting types in ``without``."""
@@ -267,11 +275,7 @@ class Program:
 
     def unique_name(self, prefix: str) -> str:
         """``prefix`` with the first of ``_0``, ``_1``, … that is not taken in this Program."""
-        number = self._taken.get(prefix, 0)
-        while self.has_var(name := f"{prefix}_{number}"):
-            number += 1
-        self._taken[prefix] = number + 1
-        return name
+        return self.names.unique(prefix, self.journal)
 
     def unique_scope(self, outer: str, prefix: str) -> str:
         """``prefix``, with a number if ``outer`` already has a scope of this name."""
@@ -292,26 +296,19 @@ class Program:
 
     def note_symbols(self, tensor_type: TensorType) -> None:
         """Remember the symbols of ``tensor_type``, so that fresh ones differ."""
-        self._used_symbols.update(d for d in tensor_type.shape or () if isinstance(d, str))
+        if tensor_type.shape:
+            self.symbols.note(tensor_type.shape, self.journal)
 
     def claim_symbol(self, symbol: str) -> str:
         """A symbol that the user chose; a generated one of this name gets another."""
-        if symbol in self._generated_symbols:
-            self._generated_symbols.discard(symbol)
+        if self.symbols.is_generated(symbol):
             self.rename_symbol(symbol, self.fresh_symbol(), UNKNOWN)
-        self._used_symbols.add(symbol)
+        self.symbols.claim(symbol, self.journal)
         return symbol
 
     def fresh_symbol(self) -> str:
         """A symbol for a dim nothing is known of: N, M and so on, then d12, d13 and so on."""
-        symbol = ""
-        while not symbol or symbol in self._used_symbols:
-            number = self._symbols
-            self._symbols += 1
-            symbol = LETTERS[number] if number < len(LETTERS) else f"d{number}"
-        self._used_symbols.add(symbol)
-        self._generated_symbols.add(symbol)
-        return symbol
+        return self.symbols.fresh(self.journal)
 
     def tensor_type(self, inferred: Inferred) -> TensorType:
         """The type that was ``inferred``, with a fresh symbol for every open dim."""
@@ -319,12 +316,11 @@ class Program:
 
     def take_counters(self, other: Program) -> None:
         """Go on numbering names and symbols where ``other`` is."""
-        self._symbols, self._taken, self.opset = other._symbols, dict(other._taken), other.opset
-        self.rates, self.domains = dict(other.rates), dict(other.domains)
+        self.names.go_on_from(other.names)
+        self.symbols.go_on_from(other.symbols)
+        self.opset, self.rates, self.domains = other.opset, dict(other.rates), dict(other.domains)
         self.tables = dict(other.tables)
         self.equal_dims, self._scopes = dict(other.equal_dims), set(other._scopes)
-        self._used_symbols = set(other._used_symbols)
-        self._generated_symbols = set(other._generated_symbols)
 
     def rename_symbol(self, old: str, new: str, where: Where) -> None:
         """Let ``new`` stand for the dims called ``old`` too, which ``where`` made equal to them."""
@@ -332,18 +328,14 @@ class Program:
         for variable in self.list_vars():
             before = variable.tensor_type
             if before.shape is not None and old in before.shape:
-                self.on_undo(partial(setattr, variable, "tensor_type", before))
+                if self.journal is not None:
+                    self.journal.field(variable, "tensor_type")
                 renamed = tuple(new if d == old else d for d in before.shape)
                 variable.tensor_type = TensorType(variable.dtype, renamed)
 
-    def on_undo(self, action: Callable[[], None]) -> None:
-        """Call ``action`` if the ``all_or_nothing`` that is under way fails."""
-        if self._undo is not None:
-            self._undo.append(action)
-
     def constant(self, value: np.ndarray, name: str = "") -> Constant:
         """The constant of this value: one per Program, or one per ``name`` where that is given."""
-        content = (value.dtype.str + value.dtype.name, value.shape, _digest(value))
+        content = (_dtype_key(value.dtype), value.shape, _digest(value))
         if (*content, name) not in self.constants:
             frozen = np.array(value, order="C")
             frozen.flags.writeable = False
@@ -358,37 +350,42 @@ class Program:
 
     def _hold(self, frozen: np.ndarray, content: Content, name: str) -> None:
         own = self.unused_name(name) if name else self.unique_name("const")
-        self.names.add(own)
+        self.names.take(own, self.journal)
         made = Constant(own, frozen, content, block=self.blocks[0], where=UNKNOWN)
-        self.constants[*content, name] = made
-        self.constants.setdefault((*content, ""), made)
+        for key in ((*content, name), (*content, "")):
+            if key not in self.constants:
+                if self.journal is not None:
+                    self.journal.entry(self.constants, key)
+                self.constants[key] = made
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
         """If the body raises, the Program is as it was. Inside another one it does nothing."""
-        if self._undo is not None:
+        if self.journal is not None:
             yield
             return
-        saved = [(b, list(b.ops), dict(b.vars), list(b.outputs)) for b in self.blocks]
-        fields = {name: copy(getattr(self, name)) for name in RESTORED}
-        self._undo = []
+        fields = {name: copy(getattr(self, name)) for name in COPIED}
+        journal = self.journal = Journal()
         try:
             yield
         except BaseException:
-            for action in reversed(self._undo):
-                action()
-            self.blocks = [block for block, *_ in saved]
-            for block, ops, variables, outputs in saved:
-                block.ops, block.vars, block.outputs = ops, variables, outputs
+            self.journal = None  # what undoes a change is not noted itself
+            journal.undo()
             for name, value in fields.items():
                 setattr(self, name, value)
             raise
         finally:
-            self._undo = None
+            self.journal = None
+
+
+@cache
+def _dtype_key(dtype: np.dtype) -> str:
+    """What tells dtypes apart; numpy takes long to make it."""
+    return dtype.str + dtype.name
 
 
 def _digest(value: np.ndarray) -> bytes:
     """What is equal for equal contents, and short."""
-    if value.dtype == object or value.nbytes <= LARGE:
+    if value.dtype == object or value.nbytes <= DIGESTED:
         return value.tobytes()
     return sha256(np.ascontiguousarray(value).view(np.uint8).data).digest()

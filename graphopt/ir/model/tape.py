@@ -16,6 +16,7 @@ from graphopt.errors import ArgumentError, DTypeError, GraphoptError, ShapeError
 from graphopt.ir.model import schema
 from graphopt.ir.model.operator import Operator, Role
 from graphopt.ir.model.ranks import settle
+from graphopt.ir.model.reach import needed_ops
 from graphopt.ir.model.schema import Attr, OpDef, op_def
 from graphopt.ir.model.symbols import equal_fed_dims, renamed
 from graphopt.ir.model.variable import Constant, Variable
@@ -205,13 +206,13 @@ class Tape(OnnxOps):
     def splice(self, wanted: Iterable[Variable]) -> list[Operator]:
         """Append the scratch ops that ``wanted`` needs to the block; returns them."""
         assert self.scratch is not None, "only a scratch tape is spliced"
-        results = [id(v) for v in wanted]
-        kept, needed = _needed(self.scratch, results)
-        asked = [add for variable, add in self.deferred if id(variable) in needed]
+        results = list(wanted)
+        kept, needed = needed_ops(self.scratch, results)
+        asked = [add for variable, add in self.deferred if variable in needed]
         for add in asked:
             add()
         if asked:  # what they add may need further ops of this tape
-            kept, _ = _needed(self.scratch, results)
+            kept, _ = needed_ops(self.scratch, results)
         for op in kept:
             for v in op.writes():
                 if v.name and self.block.vars.get(v.name, v) is not v:
@@ -302,16 +303,6 @@ class Tape(OnnxOps):
         return self.Transpose(x, perm=[*range(n - 2), n - 1, n - 2])
 
 
-def _needed(ops: Sequence[Operator], wanted: Iterable[int]) -> tuple[list[Operator], set[int]]:
-    """The ops that the wanted variables need, in order, and the ids of all they read."""
-    needed, kept = set(wanted), []
-    for op in reversed(ops):
-        if any(id(v) in needed for v in op.writes()):
-            needed.update(id(v) for v in op.reads())
-            kept.append(op)
-    return kept[::-1], needed
-
-
 def typed(x: Variable, like: Variable) -> Variable:
     """x, known to have the shape of ``like`` where onnx's inference could not tell."""
     x.tensor_type = TensorType(x.dtype, like.tensor_type.shape)
@@ -326,12 +317,12 @@ def _may_be_empty(target: Variable) -> bool:
 def add_result(op: Operator, index: int, variable: Variable) -> None:
     """Give a recorded op one more result."""
     before = op.outputs
-    op.outputs = [*before, *[None] * (index + 1 - len(before))]
-    op.outputs[index] = variable
+    longer = [*before, *[None] * (index + 1 - len(before))]
+    longer[index] = variable
+    op.outputs = longer
     block = op.block
     if block is None:
         return  # an op of this tape: its results are registered when it is spliced
-    block.program.on_undo(partial(setattr, op, "outputs", before))
     variable.name = block.program.unique_name(op.type.lower())
     variable.block = block
     block.add_var(variable)

@@ -15,6 +15,7 @@ from graphopt.ir.types.where import Where
 
 if TYPE_CHECKING:
     from graphopt.ir.model.block import Block
+    from graphopt.ir.model.operator import Operator
     from graphopt.ir.model.program import Program
 
 GRAD_SUFFIX = "@GRAD"
@@ -33,10 +34,16 @@ class Variable(Arithmetic):
     shape; ``block`` holds the variable and ``where`` is the user's line. ``persistable`` values
     live in a scope between runs; gradients stop where ``stop_gradient`` is set; ``is_data`` says
     that it is fed.
+
+    Attributes:
+        maker: the op of the Program that makes it. None for what is fed or kept between runs: ops
+            of a Program assign state, they do not make it.
+        uses: what reads it in the Program, and how often: ops, and blocks whose result it is.
     """
 
     __slots__ = (
-        "block", "is_data", "name", "persistable", "stop_gradient", "tensor_type", "where"
+        "block", "is_data", "maker", "name", "persistable", "stop_gradient", "tensor_type", "uses",
+        "where",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +64,8 @@ class Variable(Arithmetic):
         self.persistable = persistable
         self.stop_gradient = stop_gradient
         self.is_data = is_data
+        self.maker: Operator | None = None
+        self.uses: dict[Operator | Block, int] = {}
 
     @property
     def program(self) -> Program:

@@ -13,6 +13,7 @@ from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator, Role
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.schema import OpDef, op_def
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.variable import Parameter, Variable
 from graphopt.ir.types.types import (
     LONG_NAMES,
@@ -33,13 +34,45 @@ TOKEN = re.compile(
     r"|(?P<mark><-|[\[\](),=:*])|(?P<comment>\#.*|$))",
     re.ASCII,
 )
-HEADER = re.compile(r"program : opset (\d+)\b")
+HEADER = re.compile(r"(?:program|step) : opset (\d+)\b")
+STEP = re.compile(r"\s*step( :.*)?\n")  # the first line of a Step's text
 BLOCK = re.compile(r"(\w+)\((.*)\):\s*(#.*)?$")
 Token: TypeAlias = tuple[str, str]
 
 
+def parse_step(text: str) -> Step:
+    """A Step from its text, which begins with ``step`` and ends with what it gives.
+
+    >>> s = parse_step('''
+    ... step
+    ... feed x : f32[2]
+    ... state w : f32[2]
+    ... v : f32[2] = Add(w, x)
+    ... y : f32[2] = Exp(w)
+    ... -> y, w <- v
+    ... ''')
+    >>> print(s.text(where=False))
+    step : opset 21, 2 ops, 1 feed, 0 params
+      feed x : f32[2]
+      state w : f32[2]
+      -- forward
+      v : f32[2] = Add(w, x)
+      y : f32[2] = Exp(w)
+      -> y, w <- v
+
+    Raises:
+        TextError: a line cannot be read, or the text is a Program's.
+    """
+    found = parse(text)
+    if not isinstance(found, Step):
+        raise TextError("this is the text of a Program: a Step's begins with the line 'step'")
+    return found
+
+
 def parse(text: str) -> Program:
-    """A Program from its text. Locations are lost; results keep the types that are written.
+    """A Program, or a Step, from its text.
+
+    Locations are lost; results keep the types that are written.
 
     >>> p = parse('''
     ... feed x : f32[N, 4]
@@ -54,7 +87,7 @@ def parse(text: str) -> Program:
     Raises:
         TextError: a line cannot be read; the message has its number.
     """
-    reader = _Reader()
+    reader = _Reader(Step() if STEP.match(text) else Program())
     for number, line in enumerate(text.splitlines(), 1):
         try:
             reader.read(line.strip())
@@ -66,8 +99,8 @@ def parse(text: str) -> Program:
 
 
 class _Reader:
-    def __init__(self) -> None:
-        self.program = Program()
+    def __init__(self, program: Program) -> None:
+        self.program = program
         self.block = self.program.global_block()
         self.role = Role.FORWARD
         self.tokens: list[Token] = []
@@ -78,6 +111,8 @@ class _Reader:
             self.role = Role(line[2:].split()[0])
         elif found := HEADER.match(line):
             self.program.opset = max(self.program.opset, int(found[1]))
+        elif line == "step":
+            pass
         elif found := BLOCK.match(line):
             self._open(found[1], tokenize(found[2]))
         elif line.startswith("->"):
@@ -91,7 +126,7 @@ class _Reader:
         if name not in op.definition.attributes:
             raise TextError(f"{op.type} has no block {name!r}")
         op.attrs[name] = block
-        self.program.register(block, self.block)
+        block.enter(self.block)
         self.block = block
         self.tokens, self.at = inputs, 0
         while self.at < len(self.tokens):
@@ -101,16 +136,35 @@ class _Reader:
             self.accept(",")
 
     def _close(self, outputs: list[Token]) -> None:
-        if self.block.parent is None:
-            raise TextError("no block is open here")
         self.tokens, self.at = outputs, 0
+        if self.block.parent is None:
+            self._give()
+            return
         while self.at < len(self.tokens):
             found = self._operand()
             if found is not None:
-                self.block.outputs.append(found)
+                self.block.outputs = [*self.block.outputs, found]
             self.accept(",")
         self.block = self.block.parent
         self.role = self.block.ops[-1].role
+
+    def _give(self) -> None:
+        """What a Step gives: fetched variables, and the next values of state."""
+        if not isinstance(self.program, Step):
+            raise TextError("no block is open here")
+        fetch: list[Variable] = []
+        next_state: dict[Variable, Variable] = {}
+        while self.at < len(self.tokens):
+            found = self._operand()
+            assert found is not None, "what is given has a name"
+            if self.accept("<-"):
+                value = self._operand()
+                assert value is not None, "what is given has a name"
+                next_state[found] = value
+            else:
+                fetch.append(found)
+            self.accept(",")
+        self.program.fetch, self.program.next_state = fetch, next_state
 
     def _line(self, tokens: list[Token]) -> None:
         self.tokens, self.at = tokens, 0
@@ -199,7 +253,8 @@ class _Reader:
         self.block.append(self._call(results))
 
     def _further_result(self) -> None:
-        op = self.block.ops.pop()
+        op = self.block.ops[-1]
+        self.block.remove(op)
         op.outputs = [*op.outputs, self._result()]
         self.accept("<-")
         self.block.append(op)

@@ -11,6 +11,7 @@ import numpy as np
 
 from graphopt.ir.model.operator import Operator, Role
 from graphopt.ir.model.schema import Attr, is_block, is_default
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.variable import Constant, Parameter, Variable
 from graphopt.ir.types.types import LONG_NAMES, dtype_text, from_onnx_dtype, quoted
 
@@ -41,6 +42,8 @@ def print_program(program: Program, where: bool = True) -> str:
       mul_0 : f32[N, 4] = Mul(add_0, x)
     """
     lines = [(header(program), ""), *_indented(_block_lines(program.global_block(), None))]
+    if isinstance(program, Step):
+        lines += _indented((line, "") for line in _given(program))
     if not where:
         return "\n".join(left for left, _ in lines)
     return "\n".join(f"{left:<{WIDTH}} # {right}" if right else left for left, right in lines)
@@ -53,7 +56,23 @@ def header(program: Program) -> str:
     counts = [
         _count(ops, "op"), _count(feeds, "feed"), _count(len(program.all_parameters()), "param")
     ]  # fmt: skip
-    return f"program : opset {program.opset}, {', '.join(counts)}"
+    kind = "step" if isinstance(program, Step) else "program"
+    return f"{kind} : opset {program.opset}, {', '.join(counts)}"
+
+
+def _given(step: Step) -> Iterator[str]:
+    """``-> fetched, state <- its next value``, and comments on what else the runtime binds."""
+    next_state = [f"{quoted(v.name)} <- {operand_text(new)}" for v, new in step.next_state.items()]
+    yield f"-> {', '.join([*map(operand_text, step.fetch), *next_state])}".rstrip()
+    for row in step.rows:
+        yield (
+            f"# {row.table.name}[{row.count.name}] {row.part}: reads {row.row.name}, "
+            f"becomes {row.new_row.name}; {row.seen.name} are seen"
+        )
+    for v, state in step.borrowed.items():
+        yield f"# {v.name} lies where {state.name} does"
+    if step.donated:
+        yield f"# written over: {', '.join(sorted(v.name for v in step.donated))}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from graphopt.errors import VerifyError
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.variable import Constant, Variable
 
 
 def verify(program: Program) -> None:
     """Check that every operand is defined above its use and everything is registered once.
 
+    Also that variables know their maker and their uses, and that a Step assigns nothing twice.
+
     Raises:
         VerifyError: an invariant is broken; the message names the op and its line.
     """
     _verify_block(program.global_block(), set())
+    _verify_links(program)
+    if isinstance(program, Step):
+        _verify_step(program)
+
+
+def _verify_links(program: Program) -> None:
+    """Variables know the ops that make and read them, and no others."""
+    makers: dict[Variable, Operator] = {}
+    uses: dict[Variable, Counter[Operator | Block]] = {}
+    for block in program.blocks:
+        for v in block.outputs:
+            uses.setdefault(v, Counter())[block] += 1
+        for op in block.ops:
+            makers.update((v, op) for v in op.writes() if not v.persistable)
+            for v in op.operands():
+                uses.setdefault(v, Counter())[op] += 1
+    declared = [v for block in program.blocks for v in block.vars.values()]
+    for v in {*declared, *makers, *uses}:
+        if v.maker is not makers.get(v):
+            made = makers.get(v)
+            raise VerifyError(f"{v.name} does not know its maker: {v.maker!r} for {made!r}")
+        if v.uses != uses.get(v, {}):
+            raise VerifyError(f"{v.name} does not know its uses: {v.uses} for {uses.get(v)}")
+
+
+def _verify_step(step: Step) -> None:
+    """Every value has a variable of its own."""
+    for op in step.global_block().ops:
+        for v in op.writes():
+            if v.persistable:
+                raise _broken(op, f"a step assigns {v.name} in place")
 
 
 def _verify_block(block: Block, outer: set[int]) -> None:

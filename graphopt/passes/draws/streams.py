@@ -20,19 +20,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphopt.ir.edit import clone
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.dropout import drops
 from graphopt.ir.model.name_scopes import in_name_scope
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
 from graphopt.ir.model.seeds import COUNTER
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.tape import Operand, Tape, typed
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.ir.types.types import Shape, TensorType, to_onnx_dtype
-from graphopt.ir.types.where import UNKNOWN, at
+from graphopt.ir.types.where import at
 from graphopt.passes.engine.base import Pass
-from graphopt.passes.select.prune import assigns_state, free_variables
 
 SINGLE, DOUBLE = np.dtype("f4"), np.dtype("f8")
 WORD, LONG = np.dtype("u4"), np.dtype("u8")
@@ -49,16 +47,18 @@ Keys: TypeAlias = Iterator[Number]
 class Streams(Pass):
     """Replace seeded random ops by integer ops, drawing anew with every step of ``counter``.
 
-    Without a counter only a Program that reads nothing is changed, such as a startup Program: it
+    Without a counter only a Step that is given nothing is changed, such as a startup Program's: it
     draws the same numbers in every run. Others keep their ops.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... state w : f32[2, 1]
-    ... w <- RandomUniform(shape=[2, 1], seed=7.0)
+    ... v : f32[2, 1] = RandomUniform(shape=[2, 1], seed=7.0)
+    ... -> w <- v
     ... ''')
-    >>> print(Streams().run(p).text(where=False))
-    program : opset 21, 9 ops, 0 feeds, 0 params
+    >>> print(Streams().run(s).text(where=False))
+    step : opset 21, 9 ops, 0 feeds, 0 params
       state w : f32[2, 1]
       -- forward
       add_0 : u32[1, 2, 1] = Add(u32([[[4217589899], [3787154727]]]), u32([[[3672320206]]]))
@@ -69,19 +69,20 @@ class Streams(Pass):
       mul_1 : f32[2, 1] = Mul(cast_0, 2.3283064e-10)
       add_2 : f32[2, 1] = Add(mul_1, 0.0)
       min_0 : f32[2, 1] = Min(add_2, 0.99999994)
-      w <- Cast(min_0, to=f32)
+      v : f32[2, 1] = Cast(min_0, to=f32)
+      -> w <- v
     """
 
     counter: str = ""
 
-    def rewrite(self, program: Program) -> Program:
-        """The Program without random ops."""
-        drawing = any(is_stream(op) for op in program.global_block().ops)
-        if not drawing or not (self.counter or reads_nothing(program)):
-            return program
-        new = clone.copy(program)
-        _Rewriter(new, self.counter).run()
-        return new
+    def needed(self, step: Step) -> bool:
+        """Whether something draws, and it is known how it is to draw anew."""
+        drawing = any(is_stream(op) for op in step.global_block().ops)
+        return drawing and bool(self.counter or reads_nothing(step))
+
+    def change(self, step: Step) -> None:
+        """Write random ops as integer ops."""
+        _Rewriter(step, self.counter).run()
 
 
 def is_stream(op: Operator) -> bool:
@@ -104,10 +105,9 @@ def draws(op: Operator) -> bool:
     return drops(op) is True and (ratio is None or isinstance(ratio, Constant))
 
 
-def reads_nothing(program: Program) -> bool:
-    """Whether the Program gives state a value that depends on its seeds alone."""
-    ops = program.global_block().ops
-    return any(assigns_state(op) for op in ops) and not free_variables(program)
+def reads_nothing(step: Step) -> bool:
+    """Whether the Step gives state values that depend on its seeds alone."""
+    return bool(step.next_state) and not step.inputs()
 
 
 def advances(op: Operator) -> bool:
@@ -127,21 +127,20 @@ def combine(g: Tape, type: str, a: Number, b: Number | int) -> Number:
 
 
 class _Rewriter:
-    """One run of ``Streams`` over a Program that it may change."""
+    """One run of ``Streams`` over a Step."""
 
-    def __init__(self, program: Program, counter: str) -> None:
-        self.program = program
+    def __init__(self, step: Step, counter: str) -> None:
+        self.program = step
         self.counter = counter
-        self.g = Tape(program.global_block(), made_by="streams")
+        self.g = Tape(step.global_block(), made_by="streams")
         self.hashed: dict[tuple[Extent, int], Number] = {}
 
     def run(self) -> None:
-        block = self.program.global_block()
-        ops, block.ops = block.ops, []
-        with at(next(op for op in ops if is_stream(op)).where):
-            step = self._step()
-            keys = self._keys(step, ops)
-        self._append(ops, step, keys)
+        with self.program.global_block().rewriting() as ops:
+            with at(next(op for op in ops if is_stream(op)).where):
+                step = self._step()
+                keys = self._keys(step, ops)
+            self._append(ops, step, keys)
 
     def _append(self, ops: Sequence[Operator], step: Number, keys: Keys) -> None:
         """Append ops to the tape's block, random ones made plain; ``step`` hashes the iteration."""
@@ -153,21 +152,21 @@ class _Rewriter:
                     continue
                 if is_stream(op):
                     self._inside(op, step, keys)
-            self.g.block.ops.append(op)
+            self.g.block.append(op)
 
     def _inside(self, op: Operator, step: Number, keys: Keys) -> None:
-        """Make the random ops in the op's blocks plain too."""
+        """Make the random ops of the op's blocks plain."""
         outer, hashed = self.g, dict(self.hashed)
         if op.type == "Scan":
             _count_iterations(self.g, op)
         for block in op.blocks():
-            ops, block.ops = block.ops, []
             self.g = Tape(block, role=op.role, made_by="streams")
-            if op.type == "If":
-                self._append(ops, step, keys)
-            else:
-                inner = self._iteration(step, block.inputs[0])
-                self._append(ops, inner, self._keys(inner, ops))
+            with block.rewriting() as ops:
+                if op.type == "If":
+                    self._append(ops, step, keys)
+                else:
+                    inner = self._iteration(step, block.inputs[0])
+                    self._append(ops, inner, self._keys(inner, ops))
             self.hashed = dict(hashed)  # what a block makes is not there outside of it
         self.g = outer
 
@@ -205,8 +204,7 @@ class _Rewriter:
     def _counter(self) -> Variable:
         block = self.program.global_block()
         if self.counter not in block.vars:
-            i64 = TensorType(np.dtype("i8"), ())
-            block.add_var(Variable(self.counter, i64, block=block, where=UNKNOWN, persistable=True))
+            self.program.add_state(self.counter, TensorType(np.dtype("i8"), ()))
         return block.vars[self.counter]
 
     def _mixed(self, z: Number, odd: int, half: int) -> Number:

@@ -2,65 +2,36 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
 
-from graphopt.errors import GraphoptError
-from graphopt.ir.model.program import Program
+from graphopt.ir.edit.clone import copy_step
+from graphopt.ir.model.step import Step
 from graphopt.ir.text.verify import verify
-
-Observer: TypeAlias = Callable[["Pass", Program], None]
-DUMP = "GRAPHOPT_DUMP"
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Returns a new Program and never touches its input."""
+    """Changes a Step in place; ``run`` changes a copy instead.
 
-    def rewrite(self, program: Program) -> Program:
-        """The new Program."""
+    What a pass has to keep is said by the Step: what it gives, and what it is given.
+    """
+
+    def needed(self, step: Step) -> bool:
+        """Whether there is anything to change, as far as that is cheap to tell."""
+        return True
+
+    def change(self, step: Step) -> None:
+        """Change the Step."""
         raise NotImplementedError
 
-    def run(self, program: Program) -> Program:
-        """Rewrite, then verify the result."""
-        result = self.rewrite(program)
-        verify(result)
-        return result
+    def apply(self, step: Step) -> Step:
+        """The changed Step: itself, unless the pass builds a new one."""
+        if self.needed(step):
+            self.change(step)
+        return step
 
-
-class Pipeline:
-    """Passes in order. ``GRAPHOPT_DUMP=dir`` writes the Program's text after each."""
-
-    def __init__(self, name: str, *passes: Pass) -> None:
-        self.name = name
-        self.passes = passes
-
-    def run(self, program: Program, observer: Observer | None = None) -> Program:
-        """Run every pass; a failure names the pass and those that ran before it."""
-        directory = os.environ.get(DUMP)
-        if directory:
-            dump(program, Path(directory), 0, f"{self.name}-recorded")
-        for number, step in enumerate(self.passes, 1):
-            try:
-                program = step.run(program)
-            except GraphoptError as error:
-                done = " -> ".join(map(repr, self.passes[: number - 1])) or "nothing"
-                error.add_note(f"in pass {number} of {self.name}: {step!r}, after {done}")
-                raise
-            if directory:
-                dump(program, Path(directory), number, type(step).__name__.lower())
-            if observer is not None:
-                observer(step, program)
-        return program
-
-    def __repr__(self) -> str:
-        return f"{self.name}: {' -> '.join(map(repr, self.passes))}"
-
-
-def dump(program: Program, directory: Path, number: int, name: str) -> None:
-    """Write the Program's text to a numbered file."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / f"{number:02d}-{name}.txt").write_text(program.text() + "\n")
+    def run(self, step: Step) -> Step:
+        """A changed and verified copy."""
+        new = self.apply(copy_step(step))
+        verify(new)
+        return new

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.variable import Variable
-from graphopt.passes.engine.change import Change
+from graphopt.passes.engine.base import Pass
 from graphopt.passes.engine.dead_bodies import TRIM
-from graphopt.passes.engine.walk import renumber
 
 
 @dataclass(frozen=True)
-class DeadCode(Change):
-    """Keep what makes the variables named in ``keep`` and what assigns state.
+class DeadCode(Pass):
+    """Keep what makes the variables that the Step gives.
 
     Results of If, Loop and Scan that nobody reads go too, with what only they needed inside.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... feed x : f32[4]
     ... a : f32[4] = Loop(3, true, x, x)
     ... b : f32[4]
@@ -30,68 +29,60 @@ class DeadCode(Change):
     ...     q2 : f32[4] = Tanh(q)
     ...     -> going, p2, q2
     ... c : f32[4] = Neg(x)
+    ... -> b
     ... ''')
-    >>> print(DeadCode(keep=("b",)).run(p).text(where=False))
-    program : opset 21, 2 ops, 1 feed, 0 params
+    >>> print(DeadCode().run(s).text(where=False))
+    step : opset 21, 2 ops, 1 feed, 0 params
       feed x : f32[4]
       -- forward
       b : f32[4] = Loop(3, true, x)
         body(i : i64[], going : bool[], q : f32[4]):
           q2 : f32[4] = Tanh(q)
           -> going, q2
+      -> b
     """
 
-    keep: tuple[str, ...] = ()
-
-    def change(self, program: Program) -> None:
+    def change(self, step: Step) -> None:
         """Drop what nobody needs."""
-        drop_dead(program, self.keep)
+        drop_dead(step)
 
 
-def drop_dead(program: Program, keep: Collection[str]) -> None:
-    """Drop the ops, and the parts of their bodies, that nobody needs, in place."""
-    block = program.global_block()
-    live = {id(block.vars[name]) for name in keep if name in block.vars}
-    _sweep(block, live)
-    if len(program.blocks) > 1:
-        renumber(program)
+def drop_dead(step: Step) -> None:
+    """Drop, in place, what nobody needs."""
+    _drop(step.global_block())
 
 
-def _sweep(block: Block, live: set[int]) -> None:
-    """Drop ops from the last to the first; ``live`` gets what the block reads."""
-    live.update(id(v) for v in block.outputs)
-    kept: list[Operator] = []
-    gone: list[Variable] = []
+def _drop(block: Block) -> None:
+    """Drop ops from the last to the first: whoever read their results is gone by then."""
+    gone: list[Operator] = []
     for op in reversed(block.ops):
-        if not any(id(v) in live or v.persistable for v in op.writes()):
-            gone += op.writes()
+        if not any(v.uses for v in op.writes()):
+            op.lift()
+            gone.append(op)
             continue
-        gone += _trim(op, live)
+        for v in _trim(op):
+            block.remove_var(v)
         for inner in op.blocks() if op.definition.has_blocks else ():
-            _sweep(inner, live)
-        live.update(id(v) for v in op.operands())
-        kept.append(op)
-    block.ops = kept[::-1]
-    for v in gone:
-        if block.vars.get(v.name) is v:
-            del block.vars[v.name]
+            _drop(inner)
+    block.drop(gone)
 
 
-def _trim(op: Operator, live: set[int]) -> list[Variable]:
+def _trim(op: Operator) -> list[Variable]:
     """Leave out results that nobody reads, if the op can do without; returns them."""
-    if all(id(v) in live or v.persistable for v in op.writes()) and op.type not in TRIM:
+    if op.type not in TRIM and all(v.uses for v in op.writes()):
         return []
     before = list(op.writes())
     if op.type in TRIM:
-        TRIM[op.type](op, live)
+        TRIM[op.type](op)
     elif op.type != "BatchNormalization":  # onnxruntime trains with all three results or none
         formals = op.definition.outputs
-        op.outputs = [
+        outputs = [
             None if v is not None and k and formals[min(k, len(formals) - 1)].optional
-            and id(v) not in live and not v.persistable else v
+            and not v.uses else v
             for k, v in enumerate(op.outputs)
         ]  # fmt: skip
-        while op.outputs[-1] is None:
-            op.outputs.pop()
-    after = {id(v) for v in op.writes()}
-    return [v for v in before if id(v) not in after]
+        while outputs[-1] is None:
+            outputs.pop()
+        op.outputs = outputs
+    after = set(op.writes())
+    return [v for v in before if v not in after]

@@ -7,26 +7,27 @@ from typing import TypeAlias, TypeVar
 
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
+from graphopt.ir.model.reach import needed_ops
 from graphopt.ir.model.variable import Variable
 
-Trim: TypeAlias = Callable[[Operator, Collection[int]], None]
+Trim: TypeAlias = Callable[[Operator], None]
 T = TypeVar("T")
 
 
-def trim_if(op: Operator, live: Collection[int]) -> None:
+def trim_if(op: Operator) -> None:
     """A result that nobody reads is none of the branches' results."""
-    chosen = [k for k, v in enumerate(op.outputs) if v is not None and id(v) in live]
+    chosen = _read_results(op)
     op.outputs = _pick(op.outputs, chosen)
     for block in op.blocks():
         block.outputs = _pick(block.outputs, chosen)
 
 
-def trim_loop(op: Operator, live: Collection[int]) -> None:
+def trim_loop(op: Operator) -> None:
     """A carried value goes if it only feeds itself, a stack if nobody reads it."""
     body: Block = op.attrs["body"]
     count = len(op.inputs) - 2
     carried = list(zip(body.inputs[2:], body.outputs[1 : 1 + count], strict=True))
-    chosen, _ = _needed(body, op, carried, live, body.outputs[:1], 1)
+    chosen, _ = _needed(body, op, carried, body.outputs[:1], 1)
     if len(chosen) == len(body.outputs) - 1:
         return
     states = [k for k in chosen if k < count]
@@ -36,15 +37,15 @@ def trim_loop(op: Operator, live: Collection[int]) -> None:
     body.outputs = [body.outputs[0], *_pick(body.outputs[1:], chosen)]
 
 
-def trim_scan(op: Operator, live: Collection[int]) -> None:
-    """A state goes if it only feeds itself, a stack or a scanned value if nobody reads it."""
+def trim_scan(op: Operator) -> None:
+    """A state goes if it only feeds itself, a stack or a slice if nobody reads it."""
     body: Block = op.attrs["body"]
     count = len(op.inputs) - op.attrs["num_scan_inputs"]
     carried = list(zip(body.inputs[:count], body.outputs[:count], strict=True))
-    chosen, read = _needed(body, op, carried, live, (), 0)
+    chosen, read = _needed(body, op, carried, (), 0)
     states = [k for k in chosen if k < count]
     stacks = [k - count for k in chosen if k >= count]
-    scanned = [k for k in range(count, len(op.inputs)) if id(body.inputs[k]) in read]
+    scanned = [k for k in range(count, len(op.inputs)) if body.inputs[k] in read]
     scanned = scanned or [count]  # one has to say how many slices there are
     op.inputs = _pick(op.inputs, [*states, *scanned])
     op.outputs = _pick(op.outputs, chosen)
@@ -60,39 +61,32 @@ def trim_scan(op: Operator, live: Collection[int]) -> None:
 TRIM: dict[str, Trim] = {"If": trim_if, "Loop": trim_loop, "Scan": trim_scan}
 
 
+def _read_results(op: Operator) -> list[int]:
+    """The positions of the results that somebody reads."""
+    return [k for k, v in enumerate(op.outputs) if v is not None and v.uses]
+
+
 def _needed(
     body: Block,
     op: Operator,
     carried: Sequence[tuple[Variable, Variable]],
-    live: Collection[int],
     always: Iterable[Variable],
     first: int,
-) -> tuple[list[int], set[int]]:
+) -> tuple[list[int], set[Variable]]:
     """The results of the op to keep: those that are read, and what the body needs for them.
 
-    And the ids of all variables that it needs.
-
-    Result k is the body's k + ``first``; ``carried`` are formals and their next values.
+    And all variables that the body reads for these. Result k is the body's k + ``first``;
+    ``carried`` are formals and their next values.
     """
-    makers = {id(v): inner for inner in body.ops for v in inner.writes()}
-    number = {id(formal): k for k, (formal, _) in enumerate(carried)}
     results = body.outputs[first:]
-    found = {k for k, v in enumerate(op.outputs) if v is not None and id(v) in live}
-    waiting = [*always, *(results[k] for k in found)]
-    reached: set[int] = set()
-    needed: set[int] = set()
-    while waiting:
-        v = waiting.pop()
-        needed.add(id(v))
-        k = number.get(id(v))
-        if k is not None and k not in found:
-            found.add(k)
-            waiting.append(results[k])
-        maker = makers.get(id(v))
-        if maker is not None and id(maker) not in reached:
-            reached.add(id(maker))
-            waiting += maker.reads()
-    return sorted(found), needed
+    found = set(_read_results(op))
+    while True:
+        wanted = [*always, *(results[k] for k in found)]
+        needed = needed_ops(body.ops, wanted)[1].union(wanted)
+        grown = found.union(k for k, (formal, _) in enumerate(carried) if formal in needed)
+        if grown == found:
+            return sorted(found), needed
+        found = grown
 
 
 def _pick(values: Sequence[T], chosen: Iterable[int]) -> list[T]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
 from graphopt.ir.model.schema import Attr
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.ir.types.types import Shape
 
@@ -27,13 +27,19 @@ class Becomes:
 class Site(Protocol):
     """Where a rule looks around."""
 
-    program: Program
+    program: Step
 
     def maker(self, variable: Variable | None, *types: str) -> Operator | None:
         """The op that makes a variable, in the same block and of one of these types."""
 
-    def still(self, op: Operator, variable: Variable) -> bool:
-        """Whether an operand of an earlier op still has the value that the op read."""
+    def kept(self, variable: Variable) -> bool:
+        """Whether somebody outside asks for a variable."""
+
+    def stand(self, target: Variable, variable: Variable) -> None:
+        """Have everybody read ``target`` in place of ``variable``."""
+
+    def number(self, *values: int) -> Variable:
+        """Integers as a constant: i64[n]."""
 
     def once(self, variable: Variable) -> bool:
         """Whether only one op needs a variable."""

@@ -117,7 +117,6 @@ class Iterations:
     def _add_stack(self, kept: Variable, formal: Variable, vector: bool) -> None:
         # Flat, because the reference evaluator stacks other ranks wrongly.
         source = formal if vector else Tape(self.block).Reshape(formal, [-1])
-        _on_undo(self.op, "outputs", self.block)
         self.block.outputs = [*self.block.outputs, source]
         position = len(self.block.outputs) - 1 - self.outputs
         self._extend_attributes()
@@ -199,10 +198,7 @@ class OfLoop(Iterations):
     def _add_sequence(self, kept: Variable, formal: Variable) -> None:
         """A carried sequence to which each iteration adds what it found."""
         op, block, count = self.op, self.block, len(self.op.inputs) - 2
-        _on_undo(op, "inputs", op)
-        _on_undo(op, "outputs", op)
-        _on_undo(op, "outputs", block)
-        _on_undo(op, "inputs", block)
+        _on_undo(self.g, block, "inputs")
         outer = Tape(op.block or self.g.block, scratch=True)
         empty = outer.SequenceEmpty(dtype=to_onnx_dtype(formal.dtype))
         insert_before(self.g, op, outer)
@@ -280,7 +276,7 @@ class OfScan(Iterations):
         for name in ("scan_output_axes", "scan_output_directions"):
             if self.op.attrs.get(name):
                 attrs = dict(self.op.attrs)
-                self.g.program.on_undo(partial(setattr, self.op, "attrs", self.op.attrs))
+                _on_undo(self.g, self.op, "attrs")
                 self.op.attrs = {**attrs, name: [*attrs[name], 0]}
 
 
@@ -290,9 +286,9 @@ def typed_like(x: Variable, like: Variable) -> Variable:
     return x
 
 
-def _on_undo(op: Operator, field: str, owner: Operator | Block) -> None:
-    if op.block is not None:
-        op.block.program.on_undo(partial(setattr, owner, field, getattr(owner, field)))
+def _on_undo(g: Tape, owner: Operator | Block, field: str) -> None:
+    if g.program.journal is not None:
+        g.program.journal.field(owner, field)
 
 
 def _add_mask(op: Operator, drawn: Variable) -> None:

@@ -7,18 +7,15 @@ docs/performance.md has the times.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.variable import Variable
-from graphopt.passes.engine.change import Change
-from graphopt.passes.engine.dead import drop_dead
-from graphopt.passes.engine.patterns import Becomes, first, ints, result_of, scalar
+from graphopt.passes.engine.base import Pass
+from graphopt.passes.engine.patterns import Becomes, Site, first, ints, result_of, scalar
 from graphopt.passes.kernels.fuse_products import (
     activated_product,
     bias_apart,
@@ -29,7 +26,7 @@ from graphopt.passes.kernels.fuse_products import (
     product_with_matrix,
     turned_before,
 )
-from graphopt.passes.simplify.rewrite import Sweep
+from graphopt.passes.kernels.walk import Forms, take
 from graphopt.passes.simplify.views import VIEWS, view_of_view
 
 FLOATS = (np.dtype("f4"), np.dtype("f8"))
@@ -38,56 +35,30 @@ FEW = 2**14  # elements up to which the price of an op is its start
 
 
 @dataclass(frozen=True)
-class Fuse(Change):
+class Fuse(Pass):
     """Apply each of ``FORMS`` once, for a Program whose shapes are known.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... feed x : f32[2, 3]
     ... y : f32[3] = ReduceSum(x, [0], keepdims=0)
+    ... -> y
     ... ''')
-    >>> print(Fuse(keep=("y",)).run(p).text(where=False))
-    program : opset 21, 1 op, 1 feed, 0 params
+    >>> print(Fuse().run(s).text(where=False))
+    step : opset 21, 1 op, 1 feed, 0 params
       feed x : f32[2, 3]
       -- forward
       y : f32[3] = MatMul([1.0, 1.0], x)
+      -> y
     """
 
-    keep: tuple[str, ...] = ()
-
-    def change(self, program: Program) -> None:
+    def change(self, step: Step) -> None:
         """Take the forms, walk by walk."""
-        for forms in (FORMS, LAST, VIEWED):
-            Walk(program, self.keep, forms).run()
-            drop_dead(program, self.keep)
+        take(step, FORMS, LAST, VIEWED)
 
 
-class Walk(Sweep):
-    """A sweep with rules of its own."""
-
-    def __init__(
-        self, program: Program, keep: Collection[str], forms: Mapping[str, Sequence[Form]]
-    ) -> None:
-        super().__init__(program, keep)
-        self.forms = forms
-
-    def _apply(self, op: Operator) -> Becomes | None:
-        for form in self.forms.get(op.type, ()):
-            self.made = []
-            found = form(self, op)
-            if found is not None:
-                return found
-        return None
-
-    def number(self, *values: int) -> Variable:
-        """Integers as a constant: i64[n]."""
-        return self.program.constant(np.array(values, np.int64))
-
-
-Form: TypeAlias = Callable[[Walk, Operator], Becomes | None]
-
-
-def sum_of_rows(s: Walk, op: Operator) -> Becomes | None:
+def sum_of_rows(s: Site, op: Operator) -> Becomes | None:
     """ReduceSum(X) over the first axes = MatMul(ones, X), X as a matrix: up to ten times as quick.
 
     onnxruntime adds row to row; its product is blocked, vectorized and shared by all threads.
@@ -113,7 +84,7 @@ def sum_of_rows(s: Walk, op: Operator) -> Becomes | None:
 
 
 def _weighted_rows(
-    s: Walk, op: Operator, x: Variable, lead: int
+    s: Site, op: Operator, x: Variable, lead: int
 ) -> tuple[Variable, Variable] | None:
     """X and w [n], if x is X times a number w for each of its rows."""
     product = s.maker(x, "Mul")
@@ -124,12 +95,11 @@ def _weighted_rows(
             continue
         if weights.shape != (*x.shape[:lead], *[1] * (x.ndim - lead)):
             continue
-        if s.still(product, wide) and s.still(product, weights):
-            return wide, s.emit(op, "Reshape", weights, s.number(math.prod(x.shape[:lead])))
+        return wide, s.emit(op, "Reshape", weights, s.number(math.prod(x.shape[:lead])))
     return None
 
 
-def mean_of_product(s: Walk, op: Operator) -> Becomes | None:
+def mean_of_product(s: Site, op: Operator) -> Becomes | None:
     """ReduceMean(X v) along rows = X (v / n), a product with a column: X v is not written."""
     x, axes = first(op), ints(op.maybe("axes"))
     product = s.maker(x, "Mul")
@@ -141,7 +111,7 @@ def mean_of_product(s: Walk, op: Operator) -> Becomes | None:
     for wide, v in (product.inputs, product.inputs[::-1]):
         if wide is None or v is None or v.shape != x.shape[-1:] or wide.shape != x.shape:
             continue
-        if not x.shape[-1] or not s.still(product, wide) or not s.still(product, v):
+        if not x.shape[-1]:
             continue
         share = s.program.constant(np.array(1 / x.shape[-1], x.dtype))
         column = s.emit(op, "Reshape", s.emit(op, "Mul", v, share), s.number(-1, 1))
@@ -149,7 +119,7 @@ def mean_of_product(s: Walk, op: Operator) -> Becomes | None:
     return None
 
 
-def half_of_erf(s: Walk, op: Operator) -> Becomes | None:
+def half_of_erf(s: Site, op: Operator) -> Becomes | None:
     """Add(Mul(Erf(X), 0.5), 0.5) = HardSigmoid of the same slope: it lies in 0 .. 1. One pass."""
     for x, half in (op.inputs, op.inputs[::-1]):
         scaled = s.maker(x, "Mul")
@@ -161,7 +131,7 @@ def half_of_erf(s: Walk, op: Operator) -> Becomes | None:
     return None
 
 
-def sum_by_twos(s: Walk, op: Operator) -> Becomes | None:
+def sum_by_twos(s: Site, op: Operator) -> Becomes | None:
     """Sum(a, b, c) = Add(Add(a, b), c) if it is large: Sum takes one thread, Add takes all."""
     if len(op.inputs) < 3 or _size(result_of(op)) <= FEW:
         return None
@@ -171,7 +141,7 @@ def sum_by_twos(s: Walk, op: Operator) -> Becomes | None:
     return Becomes("Add", (total, last))
 
 
-def parts_side_by_side(s: Walk, op: Operator) -> Becomes | None:
+def parts_side_by_side(s: Site, op: Operator) -> Becomes | None:
     """Sum(Pad(a), Pad(b)) = Concat(a, b) where the zeros of each are around the others.
 
     What the gradients of slices that share a tensor come to.
@@ -189,7 +159,7 @@ def parts_side_by_side(s: Walk, op: Operator) -> Becomes | None:
     return Becomes("Concat", tuple(part.value for part in parts), {"axis": parts[0].axis})
 
 
-def turned_together(s: Walk, op: Operator) -> Becomes | None:
+def turned_together(s: Site, op: Operator) -> Becomes | None:
     """Concat of parts that are each turned and given an axis = one Transpose of them side by side.
 
     The gradient of what is split into queries, keys and values: onnxruntime would find it, too.
@@ -214,9 +184,9 @@ def turned_together(s: Walk, op: Operator) -> Becomes | None:
     return Becomes("Transpose", (side_by_side,), {"perm": [*moved[:axis], fixed, *moved[axis:]]})
 
 
-def _once(s: Walk, view: Operator, turned: Operator) -> bool:
-    """Whether a view of a transpose, and this, are read once, and its operand is still the same."""
-    return s.once(result_of(view)) and s.once(result_of(turned)) and s.still(turned, first(turned))
+def _once(s: Site, view: Operator, turned: Operator) -> bool:
+    """Whether a view of a transpose, and the transpose, are each read once."""
+    return s.once(result_of(view)) and s.once(result_of(turned))
 
 
 @dataclass(frozen=True)
@@ -229,11 +199,11 @@ class _Part:
     length: int
 
 
-def _part(s: Walk, pad: Operator) -> _Part | None:
+def _part(s: Site, pad: Operator) -> _Part | None:
     x, amounts, fill = first(pad), ints(pad.maybe("pads")), pad.maybe("constant_value")
     if not x.tensor_type.is_static or not amounts or pad.attrs["mode"] != "constant":
         return None
-    if (fill is not None and scalar(fill) != 0) or not s.still(pad, x):
+    if fill is not None and scalar(fill) != 0:
         return None
     axes = [*range(x.ndim)] if pad.maybe("axes") is None else ints(pad.maybe("axes"))
     if axes is None:
@@ -246,7 +216,7 @@ def _part(s: Walk, pad: Operator) -> _Part | None:
     return _Part(x, axis, start, x.shape[axis])
 
 
-def cross_entropy_of_rows(s: Walk, op: Operator) -> Becomes | None:
+def cross_entropy_of_rows(s: Site, op: Operator) -> Becomes | None:
     """SoftmaxCrossEntropyLoss of a matrix = -LogSoftmax along its rows, at the labels.
 
     onnxruntime takes the scores for [n, c, 1] and normalizes the middle: five times as slow.
@@ -263,12 +233,13 @@ def cross_entropy_of_rows(s: Walk, op: Operator) -> Becomes | None:
     if log_prob is not None:
         s.stand(own, log_prob)
         op.outputs = op.outputs[:1]
+        log_prob.block.remove_var(log_prob)
     if reduction == "none":
         return Becomes("Squeeze", (each, s.number(1)))
     return Becomes(f"Reduce{reduction.capitalize()}", (each,), {"keepdims": 0})
 
 
-def _at_labels(s: Walk, op: Operator, log_prob: Variable) -> Variable:
+def _at_labels(s: Site, op: Operator, log_prob: Variable) -> Variable:
     """The negated log probability of each label, 0 where it is ignored: [n, 1]."""
     constant, labels, ignore = (
         s.program.constant,
@@ -284,7 +255,7 @@ def _at_labels(s: Walk, op: Operator, log_prob: Variable) -> Variable:
     return s.emit(op, "Where", ignored, constant(np.array(0, loss.dtype)), loss)
 
 
-def one_view(s: Walk, op: Operator) -> Becomes | None:
+def one_view(s: Site, op: Operator) -> Becomes | None:
     """Reshape(Reshape(x, s), t) = Reshape(x, t): other forms leave views of views."""
     found = view_of_view(s, op)
     return found if isinstance(found, Becomes) else None
@@ -295,7 +266,7 @@ def _size(x: Variable) -> int:
     return math.prod(x.shape) if x.tensor_type.is_static else 0
 
 
-FORMS: Mapping[str, Sequence[Form]] = {
+FORMS: Forms = {
     "Add": [parts_side_by_side, half_of_erf],
     "ReduceMean": [mean_of_product],
     "ReduceSum": [sum_of_rows],
@@ -304,7 +275,7 @@ FORMS: Mapping[str, Sequence[Form]] = {
     "Transpose": [product_of_turned],
 }
 # Forms that others would not see through.
-LAST: Mapping[str, Sequence[Form]] = {
+LAST: Forms = {
     "Add": [bias_of_rows],
     "Concat": [turned_together],
     "Gemm": [bias_apart, turned_before],
@@ -312,4 +283,4 @@ LAST: Mapping[str, Sequence[Form]] = {
     "Mul": [factor_of_product],
     "Relu": [activated_product],
 }
-VIEWED: Mapping[str, Sequence[Form]] = {view: [one_view] for view in VIEWS}
+VIEWED: Forms = {view: [one_view] for view in VIEWS}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.where import at
@@ -15,45 +15,49 @@ from graphopt.ops.kernels import blocked_conv, blocked_norm  # noqa: F401 - they
 from graphopt.ops.registry.formulations import AS_IS, FORMULATIONS, Formulation, Machine
 from graphopt.ops.registry.registry import FORMULAS
 from graphopt.ops.windows import pool_gradient  # noqa: F401 - formulations
-from graphopt.passes.engine.change import Change
+from graphopt.passes.engine.base import Pass
+from graphopt.passes.engine.replace import make_results
 
 
 @dataclass(frozen=True)
-class Formulate(Change):
+class Formulate(Pass):
     """Write each op as the formulation that costs least where shapes are known.
 
     An op of graphopt's own that has no better one becomes its portable body, as all do where
     nothing is ``priced``. ``block`` is the number of channels that the runtime's convolutions keep
     side by side, 0 where they do not.
 
-    >>> from graphopt.ir.text.parse import parse
+    >>> from graphopt.ir.text.parse import parse_step
     >>> import graphopt.ops
-    >>> p = parse('''
+    >>> s = parse_step('''
+    ... step
     ... feed x : f32[2, 3, 4]
     ... feed dy : f32[2, 5, 4]
     ... param w : f32[5, 3, 1]
     ... dx : f32[2, 3, 4] = ConvInputGradient(dy, w, x, dilations=[1], pads=[0, 0], strides=[1])
+    ... -> dx
     ... ''')
-    >>> print(Formulate().run(p).text(where=False))
-    program : opset 21, 1 op, 2 feeds, 1 param
+    >>> print(Formulate().run(s).text(where=False))
+    step : opset 21, 1 op, 2 feeds, 1 param
       feed x : f32[2, 3, 4]
       feed dy : f32[2, 5, 4]
       param w : f32[5, 3, 1]
       -- forward
       dx : f32[2, 3, 4] = ConvTranspose(dy, w, strides=[1], pads=[0, 0], output_padding=[0],
           dilations=[1])
+      -> dx
     """
 
     priced: bool = True
     block: int = 0
 
-    def needed(self, program: Program) -> bool:
-        """Whether the Program has such an op."""
-        return any(_is_open(op) for block in program.blocks for op in block.ops)
+    def needed(self, step: Step) -> bool:
+        """Whether the Step has such an op."""
+        return any(_is_open(op) for block in step.blocks for op in block.ops)
 
-    def change(self, program: Program) -> None:
+    def change(self, step: Step) -> None:
         """Write the ops anew."""
-        for block in list(program.blocks):
+        for block in list(step.blocks):
             _rewrite(block, Machine(priced=self.priced, block=self.block))
 
 
@@ -62,14 +66,14 @@ def _is_open(op: Operator) -> bool:
 
 
 def _rewrite(block: Block, machine: Machine) -> None:
-    ops, block.ops = block.ops, []
-    for op in ops:
-        build = chosen(op, machine) if _is_open(op) else None
-        if build is None:
-            block.append(op)
-            continue
-        with at(op.where):
-            _replace(block, op, build, machine)
+    with block.rewriting() as ops:
+        for op in ops:
+            build = chosen(op, machine) if _is_open(op) else None
+            if build is None:
+                block.append(op)
+                continue
+            with at(op.where):
+                _replace(block, op, build, machine)
 
 
 def chosen(op: Operator, machine: Machine) -> Formulation | None:
@@ -102,18 +106,5 @@ def _replace(block: Block, op: Operator, found: Formulation, machine: Machine) -
     """Record the formulation; the last op of each result makes the op's own variable."""
     g = Tape(block, role=op.role, made_by=f"formulate: {found.name}", scratch=True)
     made = found.build(g, op, machine)
-    results = [made] if isinstance(made, Variable) else made
-    for own, result in zip(op.outputs, results, strict=False):
-        if own is not None:
-            _stand(g, result, own)
+    make_results(g, [made] if isinstance(made, Variable) else made, op.outputs)
     g.splice([*op.writes()])
-
-
-def _stand(g: Tape, made: Variable, own: Variable) -> None:
-    """Make ``own`` the result in place of ``made``, which nothing reads; else copy it."""
-    assert g.scratch is not None
-    maker = next((o for o in g.scratch if any(v is made for v in o.writes())), None)
-    if maker is None or any(v is made for o in g.scratch for v in o.reads()):
-        g.emit("Identity", made, into=[own])
-    else:
-        maker.outputs = [own if v is made else v for v in maker.outputs]

@@ -7,43 +7,46 @@ from dataclasses import dataclass
 
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.where import at
-from graphopt.passes.engine.change import Change
+from graphopt.passes.engine.base import Pass
 from graphopt.passes.engine.patterns import first, ints, result_of
 
 
 @dataclass(frozen=True)
-class JoinSlices(Change):
+class JoinSlices(Pass):
     """Write slices along one axis, that leave nothing out and take nothing twice, as a Split.
 
     One kernel instead of many. onnxruntime would find it, but run it late: see ``ops.fused``.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... feed x : f32[2, 6]
     ... a : f32[2, 4] = Slice(x, [0], [4], [1])
     ... b : f32[2, 2] = Slice(x, [4], [6], [1])
     ... y : f32[2, 4] = Exp(a)
+    ... -> y, b
     ... ''')
-    >>> print(JoinSlices().run(p).text(where=False))
-    program : opset 21, 2 ops, 1 feed, 0 params
+    >>> print(JoinSlices().run(s).text(where=False))
+    step : opset 21, 2 ops, 1 feed, 0 params
       feed x : f32[2, 6]
       -- forward
       a : f32[2, 4] = Split(x, [4, 2], axis=1)
       b : f32[2, 2]
       y : f32[2, 4] = Exp(a)
+      -> y, b
     """
 
-    def needed(self, program: Program) -> bool:
+    def needed(self, step: Step) -> bool:
         """Whether there are two slices."""
-        return sum(op.type == "Slice" for block in program.blocks for op in block.ops) > 1
+        return sum(op.type == "Slice" for block in step.blocks for op in block.ops) > 1
 
-    def change(self, program: Program) -> None:
+    def change(self, step: Step) -> None:
         """Join them, where the first of them is."""
-        for block in program.blocks:
+        for block in step.blocks:
             groups: dict[tuple[int, int], list[_Part]] = {}
             for op in block.ops:
                 part = _part(op) if op.type == "Slice" else None
@@ -69,10 +72,10 @@ def _start(part: _Part) -> int:
 
 
 def _part(op: Operator) -> _Part | None:
-    x, result = first(op), result_of(op)
+    x = first(op)
     starts, ends = ints(op.operand("starts")), ints(op.operand("ends"))
     axes, steps = ints(op.maybe("axes")), ints(op.maybe("steps"))
-    if x.persistable or result.persistable or not (x.tensor_type.is_static and starts and ends):
+    if not (x.tensor_type.is_static and starts and ends):
         return None
     if len(starts) != 1 or (op.maybe("axes") is not None and not axes):
         return None
@@ -95,12 +98,12 @@ def _covers(parts: Sequence[_Part]) -> bool:
 
 def _join(block: Block, groups: Mapping[int, Sequence[_Part]]) -> None:
     gone = {id(part.op) for parts in groups.values() for part in parts}
-    ops, block.ops = block.ops, []
-    for op in ops:
-        if id(op) in groups:
-            _split(block, op, sorted(groups[id(op)], key=_start))
-        if id(op) not in gone:
-            block.ops.append(op)
+    with block.rewriting() as ops:
+        for op in ops:
+            if id(op) in groups:
+                _split(block, op, sorted(groups[id(op)], key=_start))
+            if id(op) not in gone:
+                block.append(op)
 
 
 def _split(block: Block, op: Operator, parts: Sequence[_Part]) -> None:

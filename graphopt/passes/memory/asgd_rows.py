@@ -6,101 +6,37 @@ table, n rows. Here the step reads one row and gives the row that takes its plac
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 
-from graphopt.ir.edit import clone
-from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import LEFT, RIGHT, Row, Step
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.ir.types.types import TensorType
 from graphopt.ir.types.where import UNKNOWN, at
 from graphopt.passes.engine.base import Pass
 
-ROW, NEW_ROW, SEEN = "@ROW", "@NEW_ROW", "@SEEN"
-PARTS, NEW = ("@LEFT", "@RIGHT"), "@NEW"
 THIN = 32  # rows of a batch up to which two factors are quicker than the gradient
-LARGE = 2**16  # elements of a gradient from which its factors are worth while
-
-
-@dataclass(frozen=True)
-class Table:
-    """A state of n rows, of which a step reads row ``count`` mod n and then replaces it.
-
-    All are names: ``name`` and ``count`` of states, ``row``, ``new_row`` and ``seen`` of a step's
-    variables. ``seen`` is how many rows hold a gradient after the step: min(count + 1, n). A table
-    whose rows are kept as two factors is two of these, with a ``part`` each.
-    """
-
-    name: str
-    count: str
-    row: str
-    new_row: str
-    seen: str
-    part: str = ""
-
-
-def find_tables(
-    program: Program, keep: Collection[str] = (), factored: Collection[str] = ()
-) -> list[Table]:
-    """The tables that ``History`` can move: nothing but one ASGD reads and assigns them.
-
-    Those of as many rows share one ``seen``. Names in ``keep`` are fetched or fed. Of the tables
-    named in ``factored`` those whose gradient is a product of thin factors are kept as these.
-    """
-    ops = program.global_block().ops
-    uses = Counter(id(v) for op in ops for v in _touched(op))
-    # A row is written where the gradient is made, unless that is asked for elsewhere too.
-    free = {v.name for op in ops for v in op.writes() if not v.persistable} - {*keep}
-    makers = {id(v): op for op in ops for v in op.writes()}
-    shared: dict[object, str] = {}
-    found: list[Table] = []
-    for op in ops:
-        if not _is_table_step(op):
-            continue
-        y, m, dw = op.operand("y"), op.operand("m"), op.operand("dw")
-        if uses[id(y)] > 1 or uses[id(m)] > 1 or {y.name, m.name} & {*keep}:
-            continue
-        key = y.shape[0], op.operand("lr").dtype
-        seen = shared.setdefault(key, m.name + SEEN)
-        if y.name in factored and dw.name in free and thin_product(makers.get(id(dw)), uses):
-            left, right = (y.name + suffix for suffix in PARTS)
-            found.append(Table(y.name, m.name, left, left + NEW, seen, PARTS[0]))
-            found.append(Table(y.name, m.name, right, right + NEW, seen, PARTS[1]))
-            continue
-        new_row = dw.name if dw.name in free else y.name + NEW_ROW
-        free.discard(dw.name)
-        found.append(Table(y.name, m.name, y.name + ROW, new_row, seen))
-    return found
-
-
-def thin_product(op: Operator | None, uses: Mapping[int, int]) -> bool:
-    """Whether a gradient that only its update reads is AᵀB with few rows: A [b, i], B [b, o]."""
-    if op is None or op.type != "Gemm" or len(op.inputs) > 2 or uses[id(op.outputs[0])] != 2:
-        return False
-    a, b = op.operand("A"), op.operand("B")
-    if not (op.attrs["transA"] and not op.attrs["transB"] and a.tensor_type.is_static):
-        return False
-    rows, width = a.shape
-    return 4 * rows <= min(width, b.shape[1]) and rows <= THIN and width * b.shape[1] >= LARGE
-
-
-def apart(tables: Collection[Table]) -> list[Table]:
-    """The tables, each with a ``seen`` of its own: for counts that differ."""
-    return [replace(table, seen=table.count + SEEN) for table in tables]
+MANY_ELEMENTS = 2**16  # of a gradient, from which its factors are worth while
+IN_MEMORY = "device"  # the storage of tables that may be kept as factors
+MADE_BY = "history"
 
 
 @dataclass(frozen=True)
 class History(Pass):
-    """Replace ASGD over ``tables`` by its step over one row of each.
+    """Replace ASGD by its step over one row of its table, where nothing else uses the table.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    Tables of as many rows share one count of the rows that hold a gradient, unless they are counted
+    ``apart``. With ``factors`` a table whose gradient is a product of thin matrices is kept as
+    these, if no other place was asked for it.
+
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... param w : f32[2]
     ... state d : f32[2]
     ... state y : f32[9, 2]
@@ -110,10 +46,14 @@ class History(Pass):
     ... -- backward
     ... dw : f32[2] = Neg(x)
     ... -- update
-    ... w, d, y, m <- ASGD(w, dw, d, y, m, lr)
+    ... w1 : f32[2] = ASGD(w, dw, d, y, m, lr)
+    ... d1 : f32[2]
+    ... y1 : f32[9, 2]
+    ... m1 : i64[1]
+    ... -> w <- w1, d <- d1, y <- y1, m <- m1
     ... ''')
-    >>> print(History(tuple(find_tables(p))).run(p).text(where=False))
-    program : opset 21, 3 ops, 3 feeds, 1 param
+    >>> print(History().run(s).text(where=False))
+    step : opset 21, 3 ops, 3 feeds, 1 param
       param w : f32[2]
       state d : f32[2]
       state y : f32[9, 2]
@@ -126,107 +66,145 @@ class History(Pass):
       dw : f32[2] = Neg(x)
       -- update
       div_0 : f32[] = Div(lr, m@SEEN)
-      w, d <- ASGDRow(w, dw, d, y@ROW, div_0)
+      w1 : f32[2] = ASGDRow(w, dw, d, y@ROW, div_0)
+      d1 : f32[2]
+      -> w <- w1, d <- d1
+      # y[m] : reads y@ROW, becomes dw; m@SEEN are seen
     """
 
-    tables: tuple[Table, ...] = ()
+    factors: bool = True
+    apart: bool = False
 
-    def rewrite(self, program: Program) -> Program:
-        """The Program with one row in place of each table."""
-        if not self.tables:
-            return program
-        new = clone.copy(program)
-        block = new.global_block()
-        chosen: dict[str, list[Table]] = {}
-        for table in self.tables:
-            chosen.setdefault(table.name, []).append(table)
-        rates: dict[tuple[int, str], Variable] = {}
-        ops, block.ops = block.ops, []
-        for op in ops:
-            found = chosen.get(op.operand("y").name, []) if _is_table_step(op) else []
-            if len(found) == 1:
-                _over_row(block, op, found[0], rates)
-            elif found:
-                _over_factors(block, op, found[0], found[1], rates)
-            else:
-                block.ops.append(op)
-        return new
+    def needed(self, step: Step) -> bool:
+        """Whether ASGD updates anything."""
+        return any(_moves_table(step, op) for op in step.global_block().ops)
+
+    def change(self, step: Step) -> None:
+        """Put one row in place of each table."""
+        _Rows(step, self).run()
 
 
-def _touched(op: Operator) -> set[Variable]:
-    return {*op.reads(), *op.writes()}
+class _Rows:
+    """One call of ``History.change``."""
+
+    def __init__(self, step: Step, options: History) -> None:
+        self.step, self.block, self.options = step, step.global_block(), options
+        self.rates: dict[tuple[Variable, Variable], Variable] = {}
+        self.seen: dict[object, Variable] = {}
+        self.found: list[Row] = []
+
+    def run(self) -> None:
+        with self.block.rewriting() as ops:
+            for op in ops:
+                if not _moves_table(self.step, op):
+                    self.block.append(op)
+                elif self._as_factors(op):
+                    self._over_factors(op)
+                else:
+                    self._over_row(op)
+            moved = {v for row in self.found for v in (row.table, row.count)}
+            values = self.step.next_state
+            self.step.next_state = {v: values[v] for v in values if v not in moved}
+            self.step.rows = self.found
+
+    def _as_factors(self, op: Operator) -> bool:
+        y, dw = op.operand("y"), op.operand("dw")
+        in_memory = self.step.tables.get(y.name) == IN_MEMORY
+        return self.options.factors and in_memory and self._is_free(dw) and _is_thin(dw)
+
+    def _is_free(self, dw: Variable) -> bool:
+        """Whether a row can be written where the gradient is made: nobody else asks for it."""
+        taken = any(row.new_row is dw for row in self.found)
+        return dw.maker is not None and not self.step.gives(dw) and not taken
+
+    def _over_row(self, op: Operator) -> None:
+        w, dw, d, y, m, lr = (v for v in op.inputs if v is not None)
+        g = Tape(self.block, role=op.role, made_by=MADE_BY)
+        with at(op.where):
+            seen = self._seen(y, m, lr)
+            rate = self._rate(g, lr, seen)
+            row = self._fed(f"{y.name}@ROW", TensorType(y.dtype, y.shape[1:]))
+            if not self._is_free(dw):
+                dw = g.emit("Identity", dw, names=[self.step.unused_name(f"{y.name}@NEW_ROW")])
+            g.emit("ASGDRow", w, dw, d, row, rate, into=op.outputs[:2])
+        self.found.append(Row(y, m, row, dw, seen))
+
+    def _over_factors(self, op: Operator) -> None:
+        """The row as the gradient's factors; the old right one is kept with its sign changed."""
+        w, dw, d, y, m, lr = (v for v in op.inputs if v is not None)
+        product = dw.maker
+        assert product is not None, "a free gradient is made by an op"
+        a, b = product.operand("A"), product.operand("B")
+        self.block.drop([product])
+        g = Tape(self.block, role=op.role, made_by=MADE_BY)
+        with at(op.where):
+            seen = self._seen(y, m, lr)
+            rate = self._rate(g, lr, seen)
+            left = self._fed(f"{y.name}@LEFT", a.tensor_type)
+            right = self._fed(f"{y.name}@RIGHT", b.tensor_type)
+            alpha = product.attrs["alpha"]
+            scaled = b if alpha == 1.0 else g.Mul(b, alpha)
+            new_left = g.emit("Identity", a, names=[self.step.unused_name(f"{left.name}@NEW")])
+            new_right = g.emit("Neg", scaled, names=[self.step.unused_name(f"{right.name}@NEW")])
+            lefts, rights = g.Concat(a, left, axis=0), g.Concat(scaled, right, axis=0)
+            g.emit("ASGDFactors", w, d, lefts, rights, rate, into=op.outputs[:2])
+        self.found.append(Row(y, m, left, new_left, seen, LEFT))
+        self.found.append(Row(y, m, right, new_right, seen, RIGHT))
+
+    def _seen(self, y: Variable, m: Variable, lr: Variable) -> Variable:
+        """How many rows of a table hold a gradient behind the step: []."""
+        key = m if self.options.apart else (y.shape[0], lr.dtype)
+        if key not in self.seen:
+            self.seen[key] = self._fed(f"{m.name}@SEEN", TensorType(lr.dtype, ()))
+        return self.seen[key]
+
+    def _rate(self, g: Tape, lr: Variable, seen: Variable) -> Variable:
+        if (lr, seen) not in self.rates:
+            self.rates[lr, seen] = g.Div(lr, seen)
+        return self.rates[lr, seen]
+
+    def _fed(self, name: str, tensor_type: TensorType) -> Variable:
+        """A variable that the runtime feeds; whatever the user calls his, it is another."""
+        own = self.step.unused_name(name)
+        fed = Variable(own, tensor_type, block=self.block, where=UNKNOWN, is_data=True)
+        self.block.add_var(fed)
+        return fed
 
 
-def _is_table_step(op: Operator) -> bool:
-    """Whether the op assigns all that it updates, and its table has rows of a known shape."""
-    if op.type != "ASGD":
+def _moves_table(step: Step, op: Operator) -> bool:
+    """Whether an ASGD assigns all that it updates, and nothing else uses its table and count."""
+    if op.type != "ASGD" or any(v is None for v in op.outputs):
         return False
-    w, dw, d, y, m, _ = op.inputs
-    assigned = all(a is b for a, b in zip((w, d, y, m), op.outputs, strict=True))
-    return assigned and y is not None and y.persistable and y.tensor_type.is_static
+    pairs = list(zip((op.operand("y"), op.operand("m")), op.outputs[2:], strict=True))
+    assigned = all(step.next_state.get(old) is new for old, new in pairs)
+    alone = all(v is not None and sum(v.uses.values()) == 1 for pair in pairs for v in pair)
+    fed = any(old.name in step.fed for old, _ in pairs)
+    return assigned and alone and not fed and op.operand("y").tensor_type.is_static
 
 
-def _over_row(
-    block: Block, op: Operator, table: Table, rates: dict[tuple[int, str], Variable]
-) -> None:
-    w, dw, d, y, m, lr = (v for v in op.inputs if v is not None)
-    g = Tape(block, role=op.role, made_by="history")
-    with at(op.where):
-        rate = _rate(g, lr, table.seen, rates)
-        row = _fed(block, table.row, TensorType(y.dtype, y.shape[1:]))
-        if table.new_row != dw.name:
-            dw = g.emit("Identity", dw, names=[table.new_row])
-        g.emit("ASGDRow", w, dw, d, row, rate, into=[w, d])
-
-
-def _over_factors(
-    block: Block,
-    op: Operator,
-    left: Table,
-    right: Table,
-    rates: dict[tuple[int, str], Variable],
-) -> None:
-    """ASGD by a row of the gradient's factors; the old right one is kept with its sign changed."""
-    w, dw, d, _, _, lr = (v for v in op.inputs if v is not None)
-    maker = next(o for o in reversed(block.ops) if any(v is dw for v in o.writes()))
-    block.ops.remove(maker)
-    del block.vars[dw.name]
-    a, b = maker.operand("A"), maker.operand("B")
-    g = Tape(block, role=op.role, made_by="history")
-    with at(op.where):
-        rate = _rate(g, lr, left.seen, rates)
-        old_a = _fed(block, left.row, a.tensor_type)
-        old_b = _fed(block, right.row, b.tensor_type)
-        alpha = maker.attrs["alpha"]
-        scaled = b if alpha == 1.0 else g.Mul(b, alpha)
-        g.emit("Identity", a, names=[left.new_row])
-        g.emit("Neg", scaled, names=[right.new_row])
-        lefts, rights = g.Concat(a, old_a, axis=0), g.Concat(scaled, old_b, axis=0)
-        g.emit("ASGDFactors", w, d, lefts, rights, rate, into=[w, d])
-
-
-def _rate(g: Tape, lr: Variable, seen: str, rates: dict[tuple[int, str], Variable]) -> Variable:
-    if (id(lr), seen) not in rates:
-        rates[id(lr), seen] = g.Div(lr, _fed(g.block, seen, TensorType(lr.dtype, ())))
-    return rates[id(lr), seen]
-
-
-def _fed(block: Block, name: str, tensor_type: TensorType) -> Variable:
-    """A variable that the runtime feeds."""
-    if not block.has_var(name):
-        block.add_var(Variable(name, tensor_type, block=block, where=UNKNOWN, is_data=True))
-    return block.var(name)
+def _is_thin(dw: Variable) -> bool:
+    """Whether a gradient that only its update reads is AᵀB with few rows: A [b, i], B [b, o]."""
+    op = dw.maker
+    if op is None or op.type != "Gemm" or len(op.inputs) > 2 or sum(dw.uses.values()) != 1:
+        return False
+    a, b = op.operand("A"), op.operand("B")
+    if not (op.attrs["transA"] and not op.attrs["transB"] and a.tensor_type.is_static):
+        return False
+    rows, width = a.shape
+    large = width * b.shape[1] >= MANY_ELEMENTS
+    return 4 * rows <= min(width, b.shape[1]) and rows <= THIN and large
 
 
 def zero_tables(program: Program, tables: Collection[str]) -> dict[str, TensorType]:
     """The tables that a Program fills with zeros and does nothing else with, by name."""
     ops = program.global_block().ops
-    uses = Counter(id(v) for op in ops for v in _touched(op))
+    touched = [v for op in ops for v in {*op.reads(), *op.writes()}]
     found = {}
     for op in ops:
         (v,) = [*op.writes()][:1] or (None,)
         if op.type == "ConstantOfShape" and v is not None and v.name in tables:
             value = np.asarray(op.attrs.get("value", 0.0))
-            if not value.any() and uses[id(v)] == 1 and isinstance(op.inputs[0], Constant):
+            once = sum(other is v for other in touched) == 1
+            if not value.any() and once and isinstance(op.inputs[0], Constant):
                 found[v.name] = v.tensor_type
     return found

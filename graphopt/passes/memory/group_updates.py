@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graphopt.ir.edit import clone
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.where import at
@@ -26,19 +25,21 @@ class GroupUpdates(Pass):
     Biases and scales are vectors, so nothing has to be reshaped: their states are laid side by
     side, updated, and split into the buffers of the next state.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... param a : f32[2]
     ... param b : f32[3]
     ... state lr : f32[]
     ... feed da : f32[2]
     ... feed db : f32[3]
     ... -- update
-    ... a <- SGD(a, da, lr)
-    ... b <- SGD(b, db, lr)
+    ... a1 : f32[2] = SGD(a, da, lr)
+    ... b1 : f32[3] = SGD(b, db, lr)
+    ... -> a <- a1, b <- b1
     ... ''')
-    >>> print(GroupUpdates(least=2).run(p).text(where=False))
-    program : opset 21, 4 ops, 2 feeds, 2 params
+    >>> print(GroupUpdates(least=2).run(s).text(where=False))
+    step : opset 21, 4 ops, 2 feeds, 2 params
       param a : f32[2]
       param b : f32[3]
       state lr : f32[]
@@ -48,33 +49,30 @@ class GroupUpdates(Pass):
       concat_0 : f32[5] = Concat(a, b, axis=0)
       concat_1 : f32[5] = Concat(da, db, axis=0)
       sgd_0 : f32[5] = SGD(concat_0, concat_1, lr)
-      a, b <- Split(sgd_0, [2, 3])
+      a1 : f32[2] = Split(sgd_0, [2, 3])
+      b1 : f32[3]
+      -> a <- a1, b <- b1
     """
 
     least: int = 4
     longest: int = 4096
 
-    def rewrite(self, program: Program) -> Program:
-        """The Program with groups, each where its last update was."""
-        found = [g for g in self._groups(program) if len(g) >= self.least and _stand_alone(g)]
-        if not found:
-            return program
-        new = clone.copy(program)
-        block = new.global_block()
-        copies = dict(zip(map(id, program.global_block().ops), block.ops, strict=True))
-        groups = {id(copies[id(g[-1])]): [copies[id(op)] for op in g] for g in found}
-        gone = {id(op) for group in groups.values() for op in group}
-        ops, block.ops = block.ops, []
-        for op in ops:
-            if id(op) in groups:
-                _together(block, groups[id(op)])
-            elif id(op) not in gone:
-                block.ops.append(op)
-        return new
+    def change(self, step: Step) -> None:
+        """Write each group where its last update was."""
+        block = step.global_block()
+        found = [g for g in self._groups(step) if len(g) >= self.least and _stand_alone(g)]
+        groups = {group[-1]: group for group in found}
+        gone = {op for group in found for op in group}
+        with block.rewriting() as ops:
+            for op in ops:
+                if op in groups:
+                    _together(block, groups[op])
+                elif op not in gone:
+                    block.append(op)
 
-    def _groups(self, program: Program) -> list[list[Operator]]:
+    def _groups(self, step: Step) -> list[list[Operator]]:
         groups: dict[Any, list[Operator]] = {}
-        for op in program.global_block().ops:
+        for op in step.global_block().ops:
             if op.type in ELEMENTWISE and self._is_small(op.operand("w")):
                 groups.setdefault(_key(op), []).append(op)
         return list(groups.values())
@@ -100,15 +98,12 @@ def _key(op: Operator) -> object:
 
 
 def _stand_alone(group: Sequence[Operator]) -> bool:
-    """Whether nothing between the first update and the last touches what they assign or read."""
+    """Whether nothing up to the last update reads what those before it make."""
     block = group[0].block
     assert block is not None
-    places = {id(op): k for k, op in enumerate(block.ops)}
-    mine = {id(op) for op in group}
-    assigned = {id(v) for op in group for v in op.writes()}
-    first, last = places[id(group[0])], places[id(group[-1])]
-    between = [op for op in block.ops[first:last] if id(op) not in mine]
-    return not any(id(v) in assigned for op in between for v in (*op.reads(), *op.writes()))
+    made = {v for op in group for v in op.writes()}
+    last = block.ops.index(group[-1])
+    return not any(v in made for op in block.ops[: last + 1] for v in op.reads())
 
 
 def _together(block: Block, group: Sequence[Operator]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from graphopt.ir.edit import clone
 from graphopt.ir.model.operator import Operator, Role
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
+from graphopt.ir.model.variable import Variable
 from graphopt.passes.engine.base import Pass
 
 # What happens to a gradient once it is made.
@@ -22,8 +22,9 @@ class Schedule(Pass):
     weight and bias, which read the same as that of its input, come while this is. Activations are
     dead earlier, too.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... param w : f32[2, 2]
     ... param b : f32[2]
     ... state lr : f32[]
@@ -35,31 +36,32 @@ class Schedule(Pass):
     ... db : f32[2] = ReduceSum(dy, [0], keepdims=0)
     ... dw : f32[2, 2] = Gemm(t, dy)
     ... -- update
-    ... w <- SGD(w, dw, lr)
-    ... b <- SGD(b, db, lr)
+    ... w1 : f32[2, 2] = SGD(w, dw, lr)
+    ... b1 : f32[2] = SGD(b, db, lr)
+    ... -> w <- w1, b <- b1
     ... ''')
-    >>> for op in Schedule().run(p).global_block().ops:
+    >>> for op in Schedule().run(s).global_block().ops:
     ...     print(op)
     <Operator db = ReduceSum(dy, const_0)>
-    <Operator b = SGD(b, db, lr)>
+    <Operator b1 = SGD(b, db, lr)>
     <Operator t = Transpose(x)>
     <Operator dw = Gemm(t, dy)>
-    <Operator w = SGD(w, dw, lr)>
+    <Operator w1 = SGD(w, dw, lr)>
     """
 
-    def rewrite(self, program: Program) -> Program:
-        """The Program in that order; itself, if nothing is updated."""
-        if not any(op.role in BEHIND for op in program.global_block().ops):
-            return program
-        new = clone.copy(program)
-        block = new.global_block()
-        times = _times(block.ops)
+    def needed(self, step: Step) -> bool:
+        """Whether anything is updated."""
+        return any(op.role in BEHIND for op in step.global_block().ops)
+
+    def change(self, step: Step) -> None:
+        """Put the ops in that order."""
+        block = step.global_block()
+        times = _times(block.ops, set(step.next_state.values()))
         # Sorting is stable, and no op is wanted before what it needs: the order stays sound.
-        block.ops = [block.ops[k] for k in sorted(range(len(times)), key=times.__getitem__)]
-        return new
+        block.reorder([block.ops[k] for k in sorted(range(len(times)), key=times.__getitem__)])
 
 
-def _times(ops: Sequence[Operator]) -> list[int]:
+def _times(ops: Sequence[Operator], next_state: Collection[Variable]) -> list[int]:
     """When each op is first wanted: the position of the gradient, or result, that needs it."""
     needs = _needs(ops)
     is_behind = [op.role in BEHIND for op in ops]
@@ -70,7 +72,7 @@ def _times(ops: Sequence[Operator]) -> list[int]:
     last = len(ops)  # of what nobody has asked for yet
     wanted = [last] * len(ops)
     for k in reversed(range(len(ops))):
-        assigns = is_behind[k] and any(v.persistable for v in ops[k].writes())
+        assigns = is_behind[k] and any(v in next_state for v in ops[k].writes())
         if assigns or wanted[k] == last:
             wanted[k] = min(wanted[k], ready[k])
         for s in needs[k]:
@@ -80,17 +82,9 @@ def _times(ops: Sequence[Operator]) -> list[int]:
 
 
 def _needs(ops: Sequence[Operator]) -> list[set[int]]:
-    """For each op, those that must run before it: for what it reads, and for what it assigns."""
-    needs: list[set[int]] = []
-    maker: dict[int, int] = {}
-    readers: dict[int, list[int]] = {}
-    for k, op in enumerate(ops):
-        read = [id(v) for v in op.reads()]
-        before = {maker[v] for v in read if v in maker}
-        for v in read:
-            readers.setdefault(v, []).append(k)
-        for v in map(id, op.writes()):
-            before.update(readers.pop(v, ()), [maker[v]] if v in maker else ())
-            maker[v] = k
-        needs.append(before - {k})
-    return needs
+    """For each op, the positions of those that make what it reads."""
+    position = {op: k for k, op in enumerate(ops)}
+    return [
+        {position[v.maker] for v in op.reads() if v.maker is not None and v.maker in position}
+        for op in ops
+    ]

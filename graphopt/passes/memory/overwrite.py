@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from graphopt.ir.edit import clone
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.where import at
 from graphopt.passes.engine.base import Pass
-from graphopt.passes.engine.patterns import first, result_of
 from graphopt.passes.memory.overwrite_proof import Target, targets
-from graphopt.passes.memory.step_in_blocks import aliases
 
-LARGE = 2**16  # bytes from which a second buffer costs more than an op that orders
+MANY_BYTES = 2**16  # from which a second buffer costs more than an op that orders
 RATES = ("lr", "rate")  # operands of updates, [], that can be made to wait
-SUM, MADE_BY = "ASGDSum", "in_place"
+MADE_BY = "in_place"
 FEW = 2  # reads that an update may be made to wait for
 
 
@@ -30,14 +27,15 @@ class InPlace(Pass):
     """Let updates wait for the last reads of what they replace.
 
     Memory that has just been read is quicker to write than a second buffer, and a state then
-    needs one. ``rows`` are the rows of tables that a step reads, and those that replace them.
+    needs one. So with the rows of tables, and what replaces them.
 
     A gradient replaces its row of the table only after that row has been read: it is given what
     the row was taken from as an operand that counts nothing. Where a parameter is also read for the
     gradient of its layer's input, the rate of its update is made to wait for that.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... param w : f32[2, 2]
     ... state lr : f32[]
     ... feed x : f32[3, 2]
@@ -46,11 +44,11 @@ class InPlace(Pass):
     ... dx : f32[3, 2] = Gemm(dy, w, transB=1)
     ... dw : f32[2, 2] = Gemm(x, dy, transA=1)
     ... -- update
-    ... w <- SGD(w, dw, lr)
+    ... w1 : f32[2, 2] = SGD(w, dw, lr)
+    ... -> dx, w <- w1
     ... ''')
-    >>> ordered = InPlace(least=0).run(p)
-    >>> print(ordered.text(where=False))
-    program : opset 21, 6 ops, 2 feeds, 1 param
+    >>> print(InPlace(least=0).run(s).text(where=False))
+    step : opset 21, 6 ops, 2 feeds, 1 param
       param w : f32[2, 2]
       state lr : f32[]
       feed x : f32[3, 2]
@@ -62,73 +60,81 @@ class InPlace(Pass):
       slice_0 : f32[1, 1] = Slice(dx, [0, 0], [1, 1])
       reshape_0 : f32[] = Reshape(slice_0, [])
       where_0 : f32[] = Where(true, lr, reshape_0)
-      w <- SGD(w, dw, where_0)
-    >>> overwritten(p, {}, 0).names, overwritten(ordered, {}, 0).names
-    (frozenset(), frozenset({'w'}))
+      w1 : f32[2, 2] = SGD(w, dw, where_0)
+      -> dx, w <- w1
     """
 
-    rows: Mapping[str, str] = field(default_factory=dict)
-    least: int = LARGE
+    least: int = MANY_BYTES
 
-    def rewrite(self, program: Program) -> Program:
-        """The Program whose updates wait."""
-        pairs = self.rows.items()
-        wanted = {t.variable.name for t in targets(program, pairs, self.least) if t.sound}
+    def change(self, step: Step) -> None:
+        """Let updates wait."""
+        wanted = {t.variable for t in targets(step, self.least) if t.sound}
         if not wanted:
-            return program
-        new = clone.copy(program)
-        block = new.global_block()
-        _read_rows_first(block, {n: self.rows[n] for n in wanted if n in self.rows})
-        for target in targets(new, pairs, self.least):
+            return
+        _read_rows_first(step, {row.new_row: row.row for row in step.rows if row.row in wanted})
+        for target in targets(step, self.least):
             if target.sound and target.late:
-                _wait(block, target)
-        return new
+                _wait(step.global_block(), target)
 
 
 @dataclass(frozen=True)
-class Overwritten:
-    """What a step writes over: the inputs that are donated to outputs, as XLA calls it.
+class Donate(Pass):
+    """Say which states and rows are written over where they lie: what is proved to be read by then.
 
-    ``names``: states, and the rows that are read. ``rests``: of each variable that is computed in
-    the place of a state, before this gets its next value, the name, and that of the state.
+    An input that is donated to an output, as XLA calls it. A result of ``InPlace`` that takes the
+    place of a state, before its next value does, is borrowed from it.
+
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
+    ... param w : f32[2, 2]
+    ... state lr : f32[]
+    ... feed dw : f32[2, 2]
+    ... -- update
+    ... w1 : f32[2, 2] = SGD(w, dw, lr)
+    ... -> w <- w1
+    ... ''')
+    >>> Donate(least=0).run(s).donated
+    frozenset({<Parameter w : f32[2, 2]>})
     """
 
-    names: frozenset[str] = frozenset()
-    rests: Mapping[str, str] = field(default_factory=dict)
+    least: int = MANY_BYTES
+
+    def change(self, step: Step) -> None:
+        """Set ``donated`` and ``borrowed``."""
+        rests = {rest: d for rest, d in step.rests.items() if d in step.next_state}
+        pairs = [(d, rest) for rest, d in rests.items()]
+        pairs += [(rest, step.next_state[d]) for rest, d in rests.items()]
+        free = {(t.variable, t.result) for t in targets(step, self.least, pairs) if t.is_free}
+        taking = {**step.next_state, **{row.row: row.new_row for row in step.rows}}
+        step.donated = frozenset(v for v, new in taking.items() if (v, new) in free)
+        step.borrowed = {
+            rest: d
+            for rest, d in rests.items()
+            if d in step.donated and {(d, rest), (rest, step.next_state[d])} <= free
+        }
 
 
-def overwritten(program: Program, rows: Mapping[str, str], least: int = LARGE) -> Overwritten:
-    """What a step may write over: see ``InPlace``."""
-    rests = {
-        result_of(op).name: first(op).name
-        for op in program.global_block().ops
-        if op.type == "Sub" and op.made_by == MADE_BY
-    }
-    steps = {w: step for step, w in aliases(program).items()}
-    pairs = [*rows.items(), *steps.items(), *rests.items(), *((d, r) for r, d in rests.items())]
-    found = targets(program, pairs, least)
-    free = {(t.variable.name, t.result.name) for t in found if t.is_free}
-    return Overwritten(
-        frozenset(o for o, new in free if new in (o, rows.get(o), steps.get(o))),
-        {rest: d for rest, d in rests.items() if {(d, d), (d, rest), (rest, d)} <= free},
-    )
+def _read_rows_first(step: Step, rows: Mapping[Variable, Variable]) -> None:
+    """Take a row from the sum before the gradient, which replaces it, is made.
 
-
-def _read_rows_first(block: Block, rows: Mapping[str, str]) -> None:
-    """Take a row from the sum before the gradient, which replaces it, is made."""
-    updates = {op.operand("row").name: op for op in block.ops if op.type == "ASGDRow"}
-    chosen = {rows[name]: updates[name] for name in rows if name in updates}
-    ops, block.ops = block.ops, []
-    ready: dict[int, Variable] = {}
+    ``rows``: of each gradient, the row that it replaces.
+    """
+    block = step.global_block()
+    updates = {op.operand("row"): op for op in block.ops if op.type == "ASGDRow"}
+    ready: dict[Operator, Variable] = {}
     late = _Late(block)
-    for op in ops:
-        update = chosen.get(op.outputs[0].name) if op.outputs[0] is not None else None
-        if update is not None and op.type == "Gemm" and len(op.inputs) == 2:
-            ready[id(update)] = _less_row(late, op, update)
-        elif id(op) in ready:
-            _add_gradient(block, op, ready[id(op)])
-            continue
-        block.ops.append(op)
+    with block.rewriting() as ops:
+        for op in ops:
+            row = None if op.outputs[0] is None else rows.get(op.outputs[0])
+            update = None if row is None else updates.get(row)
+            if update is not None and op.type == "Gemm" and len(op.inputs) == 2:
+                rest = ready[update] = _less_row(late, op, update)
+                step.rests[rest] = update.operand("d")
+            if op in ready:
+                _add_gradient(block, op, ready[op])
+            else:
+                block.append(op)
 
 
 class _Late:
@@ -177,7 +183,7 @@ def _add_gradient(block: Block, update: Operator, rest: Variable) -> None:
     w, dw, _, _, rate = update.inputs
     g = Tape(block, role=update.role, made_by=update.made_by)
     with at(update.where):
-        g.emit(SUM, w, dw, rest, rate, into=update.outputs)
+        g.emit("ASGDSum", w, dw, rest, rate, into=update.outputs)
 
 
 def _wait(block: Block, target: Target) -> None:
@@ -194,13 +200,14 @@ def _wait(block: Block, target: Target) -> None:
     place = block.ops.index(update)
     if any(op not in block.ops[:place] for op in target.late):
         return
-    ops, block.ops = block.ops[place:], block.ops[:place]
+    behind = block.ops[place:]
     g = Tape(block, role=update.role, made_by=MADE_BY)
     with at(update.where):
         for v in awaited:
             found = g.Where(True, found, _element(g, v))
-    update.inputs[rate] = found
-    block.ops += ops
+    update.inputs = [*update.inputs[:rate], found, *update.inputs[rate + 1 :]]
+    late = set(behind)
+    block.reorder([*(op for op in block.ops if op not in late), *behind])
 
 
 def _is_rate(update: Operator, position: int) -> bool:

@@ -14,7 +14,7 @@ from functools import reduce
 from operator import or_
 
 from graphopt.ir.model.operator import Operator, Role
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.ir.types.types import TensorType
 from graphopt.ops.kernels.blocked import DOMAIN
@@ -36,7 +36,7 @@ ADDED = 3  # the operand of a blocked Conv that may be what it adds to
 DEEP = 16  # ops through which two positions are followed to see that they are equal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # to compare variables would record an op
 class Target:
     """A variable whose place ``result`` may take: a state, or what it is computed from at once.
 
@@ -57,15 +57,21 @@ class Target:
         return self.sound and not self.late
 
 
-def targets(program: Program, pairs: Collection[tuple[str, str]], least: int) -> list[Target]:
-    """The states, of ``least`` bytes or more, and of what else is to take the place of what."""
-    return _Search(program, pairs, least).found
+def targets(
+    step: Step, least: int, pairs: Collection[tuple[Variable, Variable]] = ()
+) -> list[Target]:
+    """States and rows, of ``least`` bytes or more, with what takes their place; and other pairs."""
+    rows = [(row.row, row.new_row) for row in step.rows]
+    return _Search(step, [*step.next_state.items(), *rows, *pairs], least).found
 
 
 class _Search:
-    def __init__(self, program: Program, pairs: Collection[tuple[str, str]], least: int) -> None:
-        self.ops = program.global_block().ops
-        self.makers = {id(v): op for op in self.ops for v in op.writes() if not v.persistable}
+    def __init__(
+        self, step: Step, pairs: Collection[tuple[Variable, Variable]], least: int
+    ) -> None:
+        self.ops = step.global_block().ops
+        self.next_state = set(step.next_state.values())
+        self.returned = {*step.fetch, *self.next_state}
         self._bodies: dict[Hashable, list[_Result]] = {}
         self.memory: dict[int, set[int]] = {}  # whose memory a variable's may be
         wanted = self._wanted(pairs, least)
@@ -79,41 +85,25 @@ class _Search:
         ]
 
     def _wanted(
-        self, pairs: Collection[tuple[str, str]], least: int
+        self, pairs: Collection[tuple[Variable, Variable]], least: int
     ) -> list[tuple[Variable, Variable, Operator]]:
         """Each variable, what may take its place, and the op that makes this."""
-        places: dict[int, list[int]] = {}
-        for k, op in enumerate(self.ops):
-            for v in op.writes():
-                places.setdefault(id(v), []).append(k)
-        known = {v.name: v for op in self.ops for v in (*op.operands(), *op.writes())}
-        wanted = [(v, v) for op in self.ops for v in op.writes() if v.persistable]
-        wanted += [(known[old], known[new]) for old, new in pairs if {old, new} <= known.keys()]
-        found = []
-        for v, result in wanted:
-            at = places.get(id(result), [])
-            if len(at) == 1 and _bytes(v.tensor_type) >= least:
-                found.append((v, result, self.ops[at[0]]))
-        return found
+        return [
+            (v, result, result.maker)
+            for v, result in pairs
+            if result.maker is not None and _bytes(v.tensor_type) >= least
+        ]
 
     def _readers(self, variables: Sequence[Variable]) -> list[list[Operator]]:
-        """For each, the ops that read it, or what may be the same memory, while it has its value.
-
-        A state has it up to the op that assigns it, which may read it too.
-        """
+        """For each, the ops that read it, or what may be in its memory."""
         self.memory = {id(v): {id(v)} for v in variables}
         readers: dict[int, list[Operator]] = {key: [] for key in self.memory}
-        assigned: set[int] = set()
         for op in self.ops:
-            old = [v for v in op.reads() if id(v) not in assigned]
-            keys = set[int]().union(*(self.memory.get(id(v), ()) for v in old))
+            keys = set[int]().union(*(self.memory.get(id(v), ()) for v in op.reads()))
             for key in keys:
                 readers[key].append(op)
-            for v in op.writes():
-                if v.persistable:
-                    assigned.add(id(v))
-                elif keys and op.type in VIEWS:
-                    self.memory.setdefault(id(v), set()).update(keys)
+            for v in op.writes() if keys and op.type in VIEWS else ():
+                self.memory.setdefault(id(v), set()).update(keys)
         return [readers[id(v)] for v in variables]
 
     def _bits(self) -> dict[int, int]:
@@ -156,8 +146,9 @@ class _Search:
         late = tuple(r for r in readers if r is not op and not behind & self.bits[id(r)])
         certain = all(behind & bits for bits in self.risks.values())
         # A user's own assignment may be fused with what it assigns.
-        certain &= op.role is Role.UPDATE or not result.persistable
+        certain &= op.role is Role.UPDATE or result not in self.next_state
         certain &= op.type in COMPOSITES or op.type in WRITERS
+        certain &= v not in self.returned
         return Target(v, result, op, found.depends, late, certain and not own & found.held)
 
     def _results(self, op: Operator) -> list[_Result]:
@@ -201,16 +192,13 @@ class _Search:
         return self._numbers(indices, DEEP), data.shape[axis]
 
     def _numbers(self, v: Variable, depth: int) -> Hashable:
-        """What stands for the numbers of a variable: it is equal for equal ones, in whatever shape.
+        """A key that is equal for variables that hold equal numbers, in whatever shape.
 
-        A state may have been assigned since, and ops that are not in ``TOTAL`` may draw their
-        results or have several.
+        Ops that are not in ``TOTAL`` may draw their results or have several.
         """
         if isinstance(v, Constant):
             return v.value.tobytes(), v.value.dtype.str
-        if v.persistable:
-            return object()
-        maker = self.makers.get(id(v))
+        maker = v.maker
         if maker is None or maker.type not in TOTAL or not depth:
             return id(v)
         if maker.type in VIEWS:
@@ -232,25 +220,25 @@ class _Result:
 
 
 def _body_results(op: Operator, types: tuple[TensorType | None, ...]) -> list[_Result]:
-    """What each result of a composite depends on and must not replace, by its body."""
+    """What the results of a composite depend on and must not replace, by its body."""
     card = composite_of(op.type)
     padded = [*types, *[None] * (len(card.input_names) - len(types))]
     program, inputs, results = card.trace(padded, op.attrs)
     ops = program.global_block().ops
     given = {id(v): k for k, v in enumerate(inputs) if v is not None}
-    makers = {id(v): k for k, inner in enumerate(ops) for v in inner.writes()}
+    position = {inner: k for k, inner in enumerate(ops)}
     behind: list[frozenset[int]] = []  # the ops that each op waits for
     needs: list[frozenset[int]] = []  # the inputs that it depends on
     for inner in ops:
-        sources = [makers[id(v)] for v in inner.operands() if id(v) in makers]
+        sources = [position[v.maker] for v in inner.operands() if v.maker is not None]
         own = {given[id(v)] for v in inner.operands() if id(v) in given}
         behind.append(frozenset(sources).union(*(behind[k] for k in sources)))
         needs.append(frozenset(own).union(*(needs[k] for k in sources)))
     every = frozenset(given.values())
     found = []
     for result in results:
-        writer = makers.get(id(result))
-        if writer is None or ops[writer].type not in WRITERS:
+        writer = -1 if result.maker is None else position[result.maker]
+        if writer < 0 or ops[writer].type not in WRITERS:
             found.append(_Result(every, every))
             continue
         held = {
@@ -262,7 +250,7 @@ def _body_results(op: Operator, types: tuple[TensorType | None, ...]) -> list[_R
     return found
 
 
-def _body_readers(ops: list[Operator], key: int) -> list[int]:
+def _body_readers(ops: Sequence[Operator], key: int) -> list[int]:
     same, found = {key}, []
     for k, op in enumerate(ops):
         if any(id(v) in same for v in op.operands()):
@@ -273,7 +261,7 @@ def _body_readers(ops: list[Operator], key: int) -> list[int]:
 
 
 def _is_done(
-    ops: list[Operator],
+    ops: Sequence[Operator],
     reader: int,
     writer: int,
     behind: frozenset[int],

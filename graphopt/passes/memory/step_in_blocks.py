@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from graphopt.ir.edit import clone
-from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.where import at
@@ -20,8 +17,8 @@ from graphopt.ops.registry.registry import COMPOSITES
 from graphopt.passes.engine.base import Pass
 from graphopt.passes.select.inline import inline
 
-LARGE = 2**16  # elements from which a pass over memory costs more than the ops that save it
-STEP, MADE_BY = "@STEP", "step_in_blocks"
+MANY_ELEMENTS = 2**16  # from which a pass over memory costs more than the ops that save it
+MADE_BY = "step_in_blocks"
 NARROW = 8  # columns of an image below which its kernel is slow
 
 
@@ -30,93 +27,79 @@ class StepInBlocks(Pass):
     """Write w - rate v as a convolution that adds to w: its kernel reads w and v, and writes once.
 
     A parameter of ``least`` elements is looked at as an image of ``block`` channels; each is
-    multiplied by -rate. The result is no assignment: it is for who runs the Program to put it
-    where w lies (``aliases``). Names in ``keep`` are left alone, and so is what is read behind.
+    multiplied by -rate. The parameter's next value then has the shape of the image.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... param w : f32[64, 8]
     ... state lr : f32[]
     ... feed dw : f32[64, 8]
     ... -- update
-    ... w <- SGD(w, dw, lr)
+    ... w1 : f32[64, 8] = SGD(w, dw, lr)
+    ... -> w <- w1
     ... ''')
-    >>> program = StepInBlocks(block=8, least=0).run(p)
-    >>> for op in program.global_block().ops:
+    >>> step = StepInBlocks(block=8, least=0).run(s)
+    >>> for op in step.global_block().ops:
     ...     print(op)
     <Operator neg_0 = Neg(lr)>
     <Operator expand_0 = Expand(neg_0, const_0)>
     <Operator reshape_0 = Reshape(dw, const_1)>
     <Operator reshape_1 = Reshape(w, const_1)>
     <Operator w@STEP = com.microsoft.nchwc::Conv(reshape_0, expand_0, _, reshape_1)>
-    >>> aliases(program)
-    {'w@STEP': 'w'}
+    >>> step.next_state
+    {<Parameter w : f32[64, 8]>: <Variable w@STEP : f32[1, 8, 8, 8]>}
     """
 
     block: int
-    keep: tuple[str, ...] = ()
-    least: int = LARGE
+    least: int = MANY_ELEMENTS
 
-    def rewrite(self, program: Program) -> Program:
-        """The Program with steps in blocks."""
-        chosen = self._chosen(program)
-        if not chosen:
-            return program
-        new = clone.copy(program)
-        block = new.global_block()
-        ops, block.ops = block.ops, []
-        for k, op in enumerate(ops):
-            if k not in chosen or not inline(block, op, COMPOSITES[op.type]):
-                block.ops.append(op)
-                continue
-            step = _step(block, chosen[k])
-            if step is not None:
-                self._replace(block, *step)
-        return new
+    def needed(self, step: Step) -> bool:
+        """Whether a parameter is large enough, and the place has such kernels."""
+        return bool(self.block) and bool(self._chosen(step))
 
-    def _chosen(self, program: Program) -> dict[int, str]:
-        """The positions of updates, and the names of the parameters that they alone assign."""
-        found: dict[int, str] = {}
-        last: dict[int, int] = {}
-        for k, op in enumerate(program.global_block().ops):
-            for v in (*op.reads(), *op.writes()):
-                last[id(v)] = k
-        for k, op in enumerate(program.global_block().ops):
-            if op.type not in COMPOSITES or not self.block:
-                continue
-            for v in op.writes():
-                if v.persistable and last[id(v)] == k and self._fits(v):
-                    found.setdefault(k, v.name)
+    def change(self, step: Step) -> None:
+        """Write the steps in blocks."""
+        block, chosen = step.global_block(), self._chosen(step)
+        with block.rewriting() as ops:
+            for op in ops:
+                if op not in chosen:
+                    block.append(op)
+                    continue
+                inline(block, op)
+                found = _step(step.next_state[chosen[op]])
+                if found is not None:
+                    self._replace(step, chosen[op], *found)
+
+    def _chosen(self, step: Step) -> dict[Operator, Variable]:
+        """Updates, and of each the parameter whose next value only who keeps the state reads."""
+        found: dict[Operator, Variable] = {}
+        for w, new in step.next_state.items():
+            op = new.maker
+            alone = sum(new.uses.values()) == 1
+            if op is not None and op.type in COMPOSITES and alone and self._fits(w):
+                found.setdefault(op, w)
         return found
 
     def _fits(self, w: Variable) -> bool:
-        if w.name in self.keep or not w.tensor_type.is_static or w.dtype != np.float32:
+        if not w.tensor_type.is_static or w.dtype != np.float32:
             return False
         pixels, rest = divmod(math.prod(w.shape), self.block)
         return pixels * self.block >= self.least and not rest and _image(pixels)[1] >= NARROW
 
-    def _replace(self, block: Block, op: Operator, rate: Variable, v: Variable) -> None:
-        (w,) = op.writes()
-        scaled = op.inputs[1]
-        assert scaled is not None
-        block.ops = [
-            o for o in block.ops if o is not op and not any(v is scaled for v in o.writes())
-        ]
-        del block.vars[scaled.name]
+    def _replace(self, step: Step, w: Variable, op: Operator, rate: Variable, v: Variable) -> None:
+        block, scaled = step.global_block(), op.inputs[1]
+        assert scaled is not None, "w - rate v has the product"
         g = Tape(block, role=op.role, made_by=MADE_BY)
         shape = [1, self.block, *_image(math.prod(w.shape) // self.block)]
         with at(op.where):
             factors = g.Expand(g.Neg(rate), [self.block, 1, 1, 1])
             views = [g.Reshape(x, shape) for x in (v, w)]
             operands = views[0], factors, None, views[1]
-            g.emit(f"{DOMAIN}::Conv", *operands, names=[w.name + STEP], group=self.block)
-
-
-def aliases(program: Program) -> Mapping[str, str]:
-    """The results that are to be put in the place of states: their names, and the states'."""
-    steps = [op for op in program.global_block().ops if op.made_by == MADE_BY]
-    names = [v.name for op in steps for v in op.writes()]
-    return {name: name.removesuffix(STEP) for name in names if name.endswith(STEP)}
+            name = step.unused_name(f"{w.name}@STEP")
+            new = g.emit(f"{DOMAIN}::Conv", *operands, names=[name], group=self.block)
+        step.next_state = {**step.next_state, w: new}
+        block.drop([o for o in (op, scaled.maker) if o is not None])
 
 
 def _image(size: int) -> tuple[int, int]:
@@ -125,17 +108,17 @@ def _image(size: int) -> tuple[int, int]:
     return size // width, width
 
 
-def _step(block: Block, name: str) -> tuple[Operator, Variable, Variable] | None:
-    """The op w' = w - rate v that ends the block, its rate and v."""
-    makers = {id(v): op for op in block.ops for v in op.writes()}
-    w = block.var(name)
-    op = makers[id(w)]
-    scaled = makers.get(id(op.inputs[1])) if op.type == "Sub" and op.inputs[0] is w else None
-    if scaled is None or scaled.type != "Mul":
+def _step(new: Variable) -> tuple[Operator, Variable, Variable] | None:
+    """The op w' = w - rate v, its rate and v; None if w' is made otherwise."""
+    op = new.maker
+    difference = op is not None and op.type == "Sub"
+    product = op.inputs[1] if op is not None and difference else None
+    scaled = None if product is None else product.maker
+    if op is None or product is None or scaled is None or scaled.type != "Mul":
         return None
-    if sum(v is op.inputs[1] for o in block.ops for v in o.operands()) > 1:
+    if sum(product.uses.values()) > 1 or op.inputs[0] is None:
         return None
     for rate, v in (scaled.inputs, scaled.inputs[::-1]):
-        if rate is not None and v is not None and rate.shape == () and v.shape == w.shape:
+        if rate is not None and v is not None and rate.shape == () and v.shape == new.shape:
             return op, rate, v
     return None

@@ -1,20 +1,24 @@
-"""Keep what the fetches and the chosen state updates need."""
+"""Keep what the fetches and the chosen state updates need, as a Step."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphopt.ir.edit import clone
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.program import Program
+from graphopt.ir.model.reach import needed_ops
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.variable import Constant, Variable
-from graphopt.passes.engine.base import Pass
+from graphopt.ir.text.verify import verify
+from graphopt.passes.select.functional import functional
 
 
 @dataclass(frozen=True)
-class Prune(Pass):
+class Prune:
     """Keep the ops that ``fetch`` needs, cut at ``feed``, and those at the positions ``roots``.
+
+    What is fetched is named, or a constant. State has next values where the run ``assigns``.
 
     >>> from graphopt.ir.text.parse import parse
     >>> p = parse('''
@@ -23,35 +27,33 @@ class Prune(Pass):
     ... z : f32[N, 4] = Exp(x)
     ... ''')
     >>> print(Prune(fetch=("y",)).run(p).text(where=False))
-    program : opset 21, 1 op, 1 feed, 0 params
+    step : opset 21, 1 op, 1 feed, 0 params
       feed x : f32[N, 4]
       -- forward
       y : f32[N, 4] = Relu(x)
+      -> y
     """
 
-    fetch: tuple[str, ...] = ()
+    fetch: tuple[str | Constant, ...] = ()
     feed: tuple[str, ...] = ()
     roots: tuple[int, ...] = ()
+    assigns: bool = True
 
-    def rewrite(self, program: Program) -> Program:
-        """The kept ops as a new Program."""
-        ops = program.global_block().ops
-        roots = [ops[k] for k in self.roots]
-        kept = {id(op) for op in needed_ops(program, self.fetch, self.feed, roots)}
-        pruned = clone.copy(program, lambda op: id(op) in kept)
-        pruned.rates = {}  # they are the Program's that is run, and would keep it alive
-        return drop_unused(pruned, keep=self.fetch)
-
-
-def assigns_state(op: Operator) -> bool:
-    """Whether the op gives a persistable variable a new value."""
-    return any(v.persistable for v in op.writes())
+    def run(self, program: Program) -> Step:
+        """The kept ops as a Step; the Program is left alone."""
+        ops, variables = program.global_block().ops, program.global_block().vars
+        fetch = [variables[v] if isinstance(v, str) else v for v in self.fetch]
+        fed = [variables[name] for name in self.feed if name in variables]
+        kept = asked_ops(program, fetch, fed, [ops[k] for k in self.roots])
+        step = functional(program, kept, fetch, self.feed, assigns=self.assigns)
+        verify(step)
+        return step
 
 
-def needed_ops(
+def asked_ops(
     program: Program,
-    fetch: Collection[str],
-    feed: Collection[str] = (),
+    fetch: Iterable[Variable],
+    feed: Iterable[Variable] = (),
     roots: Iterable[Operator] = (),
 ) -> list[Operator]:
     """The ops that the fetched values and ``roots`` need, in order, cut at fed variables.
@@ -59,37 +61,11 @@ def needed_ops(
     Fetching a persistable does not keep the ops that assign it: they are kept as ``roots``, or
     because a kept op below reads what they assign.
     """
-    variables = program.global_block().vars
-    chosen = {id(op) for op in roots}
-    wanted = {name for name in fetch if name in variables and not variables[name].persistable}
-    kept: list[Operator] = []
-    for op in reversed(program.global_block().ops):
-        names = {v.name for v in op.writes()} - set(feed)
-        if id(op) not in chosen and not names & wanted:
-            continue
-        kept.append(op)
-        # A value that this op assigns is needed above only if the op reads it itself.
-        wanted -= {v.name for v in op.writes()}
-        wanted |= {v.name for v in op.reads()}
-    kept.reverse()
-    return kept
+    wanted = [v for v in fetch if not v.persistable]
+    chosen = list(roots)
+    return needed_ops(program.global_block().ops, wanted, roots=chosen, stop=list(feed))[0]
 
 
-def drop_unused(program: Program, keep: Collection[str] = ()) -> Program:
-    """Remove, in place, the declared variables that no op touches and nobody asked for."""
-    block = program.global_block()
-    used = {v.name for op in block.ops for v in (*op.reads(), *op.writes())} | set(keep)
-    block.vars = {name: v for name, v in block.vars.items() if name in used}
-    return program
-
-
-def free_variables(program: Program) -> list[Variable]:
-    """The variables that are read before any op makes or assigns them, in order of first use."""
-    made: set[int] = set()
-    free: dict[int, Variable] = {}
-    for op in program.global_block().ops:
-        for v in op.reads():
-            if id(v) not in made and not isinstance(v, Constant):
-                free.setdefault(id(v), v)
-        made.update(id(v) for v in op.writes())
-    return list(free.values())
+def assigns_state(op: Operator) -> bool:
+    """Whether the op gives a persistable variable a new value."""
+    return any(v.persistable for v in op.writes())

@@ -2,61 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from graphopt.errors import GraphoptError
 from graphopt.ir.model import schema
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.ir.types.types import ContainerType, Dim, Shape, TensorType
-from graphopt.passes.engine.change import Change
+from graphopt.passes.engine.base import Pass
 
 
 @dataclass(frozen=True)
-class Specialise(Change):
+class Specialise(Pass):
     """Give fed variables these ``shapes``; whatever follows from them is inferred anew.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... feed x : f32[N, 4]
     ... y : f32[M] = Reshape(x, [-1])
     ... z : f32[M] = Exp(y)
+    ... -> z
     ... ''')
-    >>> print(Specialise({"x": (2, 4)}).run(p).text(where=False))
-    program : opset 21, 2 ops, 1 feed, 0 params
+    >>> print(Specialise({"x": (2, 4)}).run(s).text(where=False))
+    step : opset 21, 2 ops, 1 feed, 0 params
       feed x : f32[2, 4]
       -- forward
       y : f32[8] = Reshape(x, [-1])
       z : f32[8] = Exp(y)
+      -> z
     """
 
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def needed(self, program: Program) -> bool:
+    def needed(self, step: Step) -> bool:
         """Whether the shapes say anything new."""
-        declared = program.global_block().vars
+        declared = step.global_block().vars
         return any(n in declared and not declared[n].tensor_type.is_static for n in self.shapes)
 
-    def change(self, program: Program) -> None:
+    def change(self, step: Step) -> None:
         """Put ints in place of symbols, and infer what follows."""
-        types, declared = Types(), program.global_block().vars
+        types, declared = Types(frozenset(step.states)), step.global_block().vars
         for name, shape in self.shapes.items():
             if name in declared:
                 types.bind(declared[name], shape)
-        for v in program.list_vars():
+        for v in step.list_vars():
             v.tensor_type = types.of(v.tensor_type)
-        _refine_all(types, program.global_block())
+        _refine_all(types, step.global_block())
         if types.grew:
-            types.substitute(program.list_vars())
+            types.substitute(step.list_vars())
 
 
 class Types:
-    """The ints that symbols turned out to be, found out as ops are walked in order."""
+    """The ints that symbols turned out to be, found out as ops are walked in order.
 
-    def __init__(self) -> None:
+    Variables of ``fixed`` keep their types.
+    """
+
+    def __init__(self, fixed: Collection[Variable] = ()) -> None:
+        self.fixed = fixed
         self.known: dict[str, int] = {}
         self.grew = False  # whether ``refine`` has found further symbols
 
@@ -88,14 +95,14 @@ class Types:
         changed = False
         for v in variables:
             old = v.tensor_type
-            if not v.persistable:
+            if v not in self.fixed:
                 v.tensor_type = self.of(old)
             changed |= v.tensor_type is not old
         return changed
 
     def refine(self, op: Operator) -> bool:
         """Infer the op's results that have open dims; whether that has closed one."""
-        results = [v for v in op.writes() if not v.persistable]
+        results = list(op.writes())
         self.substitute(results)
         if all(v.tensor_type.is_static for v in results):
             return False
@@ -112,7 +119,7 @@ class Types:
     def _close(self, v: Variable, dims: tuple[Dim | None, ...] | None) -> bool:
         """Take over the ints that were inferred for dims that are open."""
         old = v.tensor_type
-        if v.persistable or isinstance(old, ContainerType) or dims is None:
+        if isinstance(old, ContainerType) or dims is None:
             return False
         shape = _closed(old.shape, dims)
         if shape is None or shape == old.shape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Collection, Hashable, MutableMapping
+from collections.abc import Hashable, MutableMapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeAlias
@@ -12,10 +12,10 @@ import numpy as np
 
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
 from graphopt.ir.model.schema import Attr, op_def
+from graphopt.ir.model.step import Step
 from graphopt.passes.draws.random_ops import RANDOM
-from graphopt.passes.engine.change import Change
+from graphopt.passes.engine.base import Pass
 from graphopt.passes.engine.dead import drop_dead
 from graphopt.passes.engine.walk import Forward
 
@@ -24,44 +24,44 @@ COMMUTATIVE = frozenset({"Add", "And", "Equal", "Max", "Min", "Mul", "Or", "Sum"
 
 
 @dataclass(frozen=True)
-class CommonSubexpressions(Change):
+class CommonSubexpressions(Pass):
     """Ops of one type over equal operands and attributes become one op: the first.
 
-    A state that is assigned in between is another operand. Random ops stay, and so do those that
-    assign state or have blocks; inside blocks the ops around them count.
+    Random ops stay, and so do those that have blocks; inside blocks the ops around them count.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... feed x : f32[N]
     ... state w : f32[]
     ... a : f32[N] = Mul(x, w)
     ... b : f32[N] = Mul(w, x)
-    ... w <- Neg(w)
-    ... c : f32[N] = Mul(x, w)
+    ... v : f32[] = Neg(w)
+    ... c : f32[N] = Mul(x, v)
     ... y : f32[N] = Sum(a, b, c)
+    ... -> y, w <- v
     ... ''')
-    >>> print(CommonSubexpressions(keep=("y",)).run(p).text(where=False))
-    program : opset 21, 4 ops, 1 feed, 0 params
+    >>> print(CommonSubexpressions().run(s).text(where=False))
+    step : opset 21, 4 ops, 1 feed, 0 params
       feed x : f32[N]
       state w : f32[]
       -- forward
       a : f32[N] = Mul(x, w)
-      w <- Neg(w)
-      c : f32[N] = Mul(x, w)
+      v : f32[] = Neg(w)
+      c : f32[N] = Mul(x, v)
       y : f32[N] = Sum(a, a, c)
+      -> y, w <- v
     """
 
-    keep: tuple[str, ...] = ()
-
-    def change(self, program: Program) -> None:
+    def change(self, step: Step) -> None:
         """Have everybody read the first of equal values, and drop the others."""
-        _Merger(program, self.keep).run()
-        drop_dead(program, self.keep)
+        _Merger(step).run()
+        drop_dead(step)
 
 
 class _Merger(Forward):
-    def __init__(self, program: Program, keep: Collection[str]) -> None:
-        super().__init__(program, keep)
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
         self.first: MutableMapping[Key, Operator] = {}
 
     def enter(self, block: Block) -> None:
@@ -72,7 +72,7 @@ class _Merger(Forward):
         self.first = self.first.maps[1]
 
     def visit(self, op: Operator) -> list[Operator]:
-        if op.type in RANDOM or op.definition.has_blocks or any(v.persistable for v in op.writes()):
+        if op.type in RANDOM or op.definition.has_blocks:
             return [op]
         found = self.first.setdefault(self._key(op), op)
         if found is not op and self._gives(found, op):
@@ -85,9 +85,9 @@ class _Merger(Forward):
 
     def _key(self, op: Operator) -> Key:
         """Equal for ops that compute the same."""
-        operands = [None if v is None else (id(v), self.assigned.get(id(v), 0)) for v in op.inputs]
-        if op.type in COMMUTATIVE and None not in operands:
-            operands.sort(key=lambda pair: pair or (0, 0))
+        operands = [0 if v is None else id(v) for v in op.inputs]
+        if op.type in COMMUTATIVE and 0 not in operands:
+            operands.sort()
         attrs = tuple((name, _frozen(value)) for name, value in op.attrs.items())
         return op.definition.type, op.definition.since, tuple(operands), attrs
 
@@ -98,10 +98,12 @@ class _Merger(Forward):
         if found.block is not op.block:
             pairs = zip_longest(found.outputs, op.outputs)
             return all(one is not None or other is None for one, other in pairs)
-        found.outputs += [None] * (len(op.outputs) - len(found.outputs))
-        for k, v in enumerate(op.outputs):
-            if found.outputs[k] is None and v is not None:
-                found.outputs[k], op.outputs[k] = v, None
+        ours = [*found.outputs, *[None] * (len(op.outputs) - len(found.outputs))]
+        theirs = list(op.outputs)
+        for k, v in enumerate(theirs):
+            if ours[k] is None and v is not None:
+                ours[k], theirs[k] = v, None
+        op.outputs, found.outputs = theirs, ours
         return True
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.ir.types.types import fits
 from graphopt.ir.types.where import at
-from graphopt.passes.engine.change import Change
+from graphopt.passes.engine.base import Pass
 from graphopt.passes.engine.dead import drop_dead
 from graphopt.passes.engine.evaluate import PURE, evaluated
 from graphopt.passes.engine.walk import Forward
@@ -25,37 +24,39 @@ KIB = 1024
 
 
 @dataclass(frozen=True)
-class Fold(Change):
+class Fold(Pass):
     """Ops over constants, and shapes that are known, become constants of at most ``max_bytes``.
 
     A result may be larger if it is no larger than its operands. What follows for open dims is
     inferred. An If whose condition is constant is replaced by the branch that it takes.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... feed x : f32[2, 4]
     ... n : i64[] = Size(x)
     ... m : i64[1] = Unsqueeze(n, [0])
     ... y : f32[M] = Reshape(x, m)
+    ... -> y
     ... ''')
-    >>> print(Fold(keep=("y",)).run(p).text(where=False))
-    program : opset 21, 1 op, 1 feed, 0 params
+    >>> print(Fold().run(s).text(where=False))
+    step : opset 21, 1 op, 1 feed, 0 params
       feed x : f32[2, 4]
       -- forward
       y : f32[8] = Reshape(x, [8])
+      -> y
     """
 
-    keep: tuple[str, ...] = ()
     max_bytes: int = 64 * KIB
 
-    def needed(self, program: Program) -> bool:
+    def needed(self, step: Step) -> bool:
         """Whether an op can be folded: others follow only from such a one."""
-        return any(_may_fold(op) for block in program.blocks for op in block.ops)
+        return any(_may_fold(op) for block in step.blocks for op in block.ops)
 
-    def change(self, program: Program) -> None:
+    def change(self, step: Step) -> None:
         """Fold, and drop what nobody reads then."""
-        _Folder(program, self.keep, self.max_bytes).run()
-        drop_dead(program, self.keep)
+        _Folder(step, self.max_bytes).run()
+        drop_dead(step)
 
 
 def _may_fold(op: Operator) -> bool:
@@ -72,15 +73,15 @@ def _known(op: Operator) -> bool:
 
 
 class _Folder(Forward):
-    def __init__(self, program: Program, keep: Collection[str], max_bytes: int) -> None:
-        super().__init__(program, keep)
+    def __init__(self, step: Step, max_bytes: int) -> None:
+        super().__init__(step)
         self.max_bytes = max_bytes
-        self.types = Types()
+        self.types = Types(frozenset(step.states))
         self.news: set[int] = set()  # variables of which more is known than there was
 
     def visit(self, op: Operator) -> list[Operator]:
         self._refine(op)
-        if not _may_fold(op) or any(v.persistable for v in op.writes()):
+        if not _may_fold(op):
             return [op]
         if op.type == "If":
             return self._taken(op)
@@ -124,29 +125,27 @@ class _Folder(Forward):
         condition = op.operand("cond")
         assert isinstance(condition, Constant)
         block = op.attrs["then_branch" if condition.value.item() else "else_branch"]
-        for inner in block.ops:
-            inner.block = self.block
+        taken, results = list(block.ops), block.outputs
+        block.reorder([])
+        for inner in taken:
             for v in inner.writes():
                 v.block = self.block
-                self.block.vars[v.name] = v
-        copies = []
-        for own, found in zip(op.outputs, block.outputs, strict=False):
+            self.block.append(inner)
+        for own, found in zip(op.outputs, results, strict=False):
             if own is not None:
                 self.stand(found, own)
-                asked = self.kept(own) or found.persistable  # which may be assigned below
-                copies += [self._copy(op, found, own)] if asked else []
-        return [*block.ops, *copies]
+                if self.kept(own):
+                    self._copy(op, found, own)
+        return []
 
-    def _copy(self, op: Operator, found: Variable, own: Variable) -> Operator:
+    def _copy(self, op: Operator, found: Variable, own: Variable) -> None:
         """An Identity that makes what the If made."""
-        g = Tape(self.block, role=op.role, made_by=op.made_by, scratch=True)
+        g = Tape(self.block, role=op.role, made_by=op.made_by)
         known = own.tensor_type
         with at(op.where):
             g.emit("Identity", found, into=[own])
-        assert g.scratch is not None
         own.tensor_type = known
-        g.scratch[0].block, g.scratch[0].scope = self.block, op.scope
-        return g.scratch[0]
+        self.block.ops[-1].scope = op.scope
 
 
 def _operands(op: Operator) -> list[Constant | None]:

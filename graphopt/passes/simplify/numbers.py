@@ -74,7 +74,7 @@ def one_number(s: Site, op: Operator) -> Becomes | None:
 def minus_minus(s: Site, op: Operator) -> Variable | None:
     """Neg(Neg(x)) = x."""
     inner = s.maker(first(op), "Neg")
-    return first(inner) if inner and s.still(inner, first(inner)) else None
+    return first(inner) if inner else None
 
 
 @rule("Add")
@@ -83,7 +83,7 @@ def plus_minus(s: Site, op: Operator) -> Becomes | None:
     x, y = op.operands()
     for kept, other in ((x, y), (y, x)):
         inner = s.maker(other, "Neg")
-        if inner is not None and s.still(inner, first(inner)):
+        if inner is not None:
             return Becomes("Sub", (kept, first(inner)))
     return None
 
@@ -93,7 +93,7 @@ def minus_of_minus(s: Site, op: Operator) -> Becomes | None:
     """Sub(x, Neg(y)) = Add(x, y)."""
     x, y = op.operands()
     inner = s.maker(y, "Neg")
-    if inner is None or not s.still(inner, first(inner)):
+    if inner is None:
         return None
     return Becomes("Add", (x, first(inner)))
 
@@ -138,7 +138,7 @@ def scaled_minus(s: Site, op: Operator) -> Becomes | None:
     """Mul(Neg(x), c) = Mul(x, -c)."""
     found = scaled(op)
     inner = None if found is None else s.maker(found[0], "Neg")
-    if found is None or inner is None or not s.still(inner, first(inner)):
+    if found is None or inner is None:
         return None
     return Becomes("Mul", (first(inner), factor(s, -found[1], first(inner))))
 
@@ -193,12 +193,11 @@ def scaled(op: Operator) -> tuple[Variable, float] | None:
 
 
 def scaled_once(s: Site, v: Variable | None) -> tuple[Variable, float] | None:
-    """x and c, if v is Mul(x, c), only one op needs it, and x still has its value."""
+    """x and c, if v is Mul(x, c) and only one op needs it."""
     inner = s.maker(v, "Mul")
     if inner is None or v is None or not s.once(v):
         return None
-    found = scaled(inner)
-    return found if found is not None and s.still(inner, found[0]) else None
+    return scaled(inner)
 
 
 def is_number(v: Variable, beside: Variable) -> bool:

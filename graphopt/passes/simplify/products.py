@@ -39,7 +39,7 @@ def transpose_into_gemm(s: Site, op: Operator) -> Becomes | None:
 def _untransposed(s: Site, v: Variable | None) -> Variable | None:
     """A, if v is Transpose(A) of a matrix."""
     inner = s.maker(v, "Transpose")
-    if inner is None or first(inner).tensor_type.rank != 2 or not s.still(inner, first(inner)):
+    if inner is None or first(inner).tensor_type.rank != 2:
         return None
     return first(inner) if inner.attrs.get("perm") in (None, [1, 0]) else None
 
@@ -55,7 +55,7 @@ def bias_into_gemm(s: Site, op: Operator) -> Becomes | None:
         inner = s.maker(product, "Gemm", "MatMul")
         if inner is None or product is None or bias is None or not s.once(product):
             continue
-        if not _takes_bias(inner, bias) or not all(s.still(inner, v) for v in inner.operands()):
+        if not _takes_bias(inner, bias):
             continue
         attrs = {**inner.attrs, "beta": 1.0} if inner.type == "Gemm" else {}
         return Becomes("Gemm", (*inner.inputs[:2], bias), attrs)
@@ -76,7 +76,7 @@ def factor_into_gemm(s: Site, op: Operator) -> Becomes | None:
     inner = None if found is None else s.maker(found[0], "Gemm", "MatMul")
     if found is None or inner is None or not s.once(found[0]):
         return None
-    if not _is_matmul_of_matrices(inner) or not all(s.still(inner, v) for v in inner.operands()):
+    if not _is_matmul_of_matrices(inner):
         return None
     attrs = dict(inner.attrs) if inner.type == "Gemm" else {"alpha": 1.0, "beta": 1.0}
     attrs.update(alpha=attrs["alpha"] * found[1], beta=attrs["beta"] * found[1])

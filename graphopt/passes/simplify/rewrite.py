@@ -2,136 +2,130 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.program import Program
 from graphopt.ir.model.schema import Attr, op_def
+from graphopt.ir.model.step import Step
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.where import at
-from graphopt.passes.engine.change import Change
+from graphopt.passes.engine.base import Pass
 from graphopt.passes.engine.dead import drop_dead
-from graphopt.passes.engine.patterns import RULES, Becomes
+from graphopt.passes.engine.patterns import RULES, Becomes, Rule
+from graphopt.passes.engine.replace import is_read
 from graphopt.passes.engine.walk import Forward
 from graphopt.passes.simplify import numbers, products, views
 
 TABLES = (numbers, products, views)  # importing them fills RULES
-SWEEPS = 4  # a rule may make room for another above it, which the next sweep finds
+WALKS = 4  # a rule may make room for another above it, which the next walk finds
 AT_ONCE = 8  # rules in a row at one op
 
 
 @dataclass(frozen=True)
-class Simplify(Change):
-    """Apply the rules of ``RULES``, in at most ``SWEEPS`` walks over all blocks.
+class Simplify(Pass):
+    """Apply the rules of ``RULES``, in at most ``WALKS`` walks over all blocks.
 
-    >>> from graphopt.ir.text.parse import parse
-    >>> p = parse('''
+    >>> from graphopt.ir.text.parse import parse_step
+    >>> s = parse_step('''
+    ... step
     ... feed x : f32[8, 4]
     ... param w : f32[3, 4]
     ... i : f32[8, 4] = Identity(x)
     ... t : f32[4, 3] = Transpose(w, perm=[1, 0])
     ... m : f32[8, 3] = MatMul(i, t)
     ... y : f32[8, 3] = Mul(m, 0.5)
+    ... -> y
     ... ''')
-    >>> print(Simplify(keep=("y",)).run(p).text(where=False))
-    program : opset 21, 1 op, 1 feed, 1 param
+    >>> print(Simplify().run(s).text(where=False))
+    step : opset 21, 1 op, 1 feed, 1 param
       feed x : f32[8, 4]
       param w : f32[3, 4]
       -- forward
       y : f32[8, 3] = Gemm(x, w, transB=1, alpha=0.5)
+      -> y
     """
 
-    keep: tuple[str, ...] = ()
-
-    def change(self, program: Program) -> None:
-        """Walk until no rule applies, or SWEEPS walks are done."""
-        for _ in range(SWEEPS):
-            sweep = Sweep(program, self.keep)
-            sweep.run()
-            if not sweep.changed:
+    def change(self, step: Step) -> None:
+        """Walk until no rule applies, or WALKS walks are done."""
+        for _ in range(WALKS):
+            rewriter = Rewriter(step, RULES)
+            rewriter.run()
+            if not rewriter.changed:
                 break
-            drop_dead(program, self.keep)
+            drop_dead(step)
 
 
-class Sweep(Forward):
-    """One walk, and what rules may ask of it."""
+class Rewriter(Forward):
+    """One walk that applies rules by the type of op, and what rules may ask of it."""
 
-    def __init__(self, program: Program, keep: Collection[str]) -> None:
-        super().__init__(program, keep)
+    def __init__(self, step: Step, rules: Mapping[str, Sequence[Rule]]) -> None:
+        super().__init__(step)
+        self.rules = rules
         self.changed = False
-        self.counts: Counter[int] = Counter()
-        for block in program.blocks:
-            for op in block.ops:
-                self.counts.update(id(v) for v in op.operands())
-            self.counts.update(id(v) for v in block.outputs)
-        self.made: list[Operator] = []  # by the rule at work, to be put before its op
+        self.made: list[Operator] = []  # by the rule at work, before its op
 
-    def visit(self, op: Operator) -> list[Operator]:
+    def wants(self, op: Operator) -> bool:
+        """Whether there are rules for ops of this type."""
+        return op.type in self.rules
+
+    def visit(self, op: Operator) -> Sequence[Operator]:
         """The op as the rules leave it, behind what they have put before it."""
-        before: list[Operator] = []
         for _ in range(AT_ONCE):
             found = self._apply(op)
             if found is None:
                 break
             self.changed = True
-            before += self.made
             if isinstance(found, Variable):
                 self.stand(found, next(op.writes()))
                 break
             self._become(op, found)
-        return [*before, op]
+        return [op]
 
     def _apply(self, op: Operator) -> Variable | Becomes | None:
         """What the first rule that holds makes of the op."""
-        for rule in RULES.get(op.type, ()):
+        for rule in self.rules.get(op.type, ()):
             self.made = []
             found = rule(self, op)
             if isinstance(found, Becomes) or (found is not None and self._may_go(op)):
                 return found
+            self.block.drop(self.made)
         return None
 
     def _may_go(self, op: Operator) -> bool:
-        """Whether something can stand for the op's result: the only one, and no state."""
+        """Whether something can stand for the op's result: the only one, which is read."""
         (result, *others) = op.writes()
-        return not others and not result.persistable and self.counts[id(result)] > 0
+        return not others and is_read(self.program, result)
 
     def _become(self, op: Operator, found: Becomes) -> None:
-        self.counts.subtract(id(v) for v in op.operands())
         definition = op_def(found.type, self.program.opset_of(found.type))
         op.attrs = {
             name: found.attrs.get(name, a.default)
             for name, a in definition.attributes.items()
             if name in found.attrs or a.default is not None
         }
-        op.definition, op.inputs = definition, list(found.inputs)
-        self.counts.update(id(v) for v in op.operands())
+        op.definition, op.inputs = definition, found.inputs
 
-    def current(self, variable: Variable) -> Variable:
-        """What stands for a variable, from now on read once more."""
-        found = super().current(variable)
-        if found is not variable:
-            self.counts[id(found)] += 1
-            self.counts[id(variable)] -= 1
-        return found
+    def number(self, *values: int) -> Variable:
+        """Integers as a constant: i64[n]."""
+        return self.program.constant(np.array(values, np.int64))
 
     def once(self, variable: Variable) -> bool:
-        """Whether one op reads a variable, and nobody asks for it."""
-        return self.counts[id(variable)] == 1 and not self.kept(variable)
+        """Whether one op reads a variable, once, and nobody else does."""
+        return sum(variable.uses.values()) == 1 and not self.kept(variable)
 
     def emit(self, like: Operator, type: str, *operands: Variable, **attrs: Attr) -> Variable:
         """The result of a new op, before ``like`` and as if recorded with it."""
+        name = self.program.unique_name(type.rpartition("::")[2].lower())
         g = Tape(self.block, role=like.role, made_by=like.made_by, scratch=True)
         with at(like.where):
-            result: Variable = g.emit(type, *operands, **attrs)
+            result: Variable = g.emit(type, *operands, names=[name], **attrs)
         assert g.scratch is not None
-        result.name = self.program.unique_name(type.rpartition("::")[2].lower())
-        self.block.add_var(result)
         for op in g.scratch:
-            op.block, op.scope = self.block, like.scope
-            self.counts.update(id(v) for v in op.operands())
-            self.note(op)
+            op.scope = like.scope
+            self.block.append(op)
         self.made += g.scratch
         return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphopt.ir.model.dropout import drops
-from graphopt.ir.model.operator import Operator
+from graphopt.ir.model.operator import Operator, Values
 from graphopt.ir.model.variable import Constant, Variable
 from graphopt.ir.types.types import Dim, Shape, from_onnx_dtype
 from graphopt.passes.engine.patterns import (
@@ -49,7 +49,7 @@ def cast(s: Site, op: Operator) -> Variable | Becomes | None:
     if x.dtype == to:
         return x
     inner = s.maker(x, "Cast")
-    if inner is None or not s.still(inner, first(inner)):
+    if inner is None:
         return None
     if _holds(x.dtype, first(inner).dtype) and to.kind in "biuf":
         if first(inner).dtype == to:
@@ -86,7 +86,7 @@ def view_of_view(s: Site, op: Operator) -> Becomes | None:
     if inner is None or not _fixed_target(s, op) or not _fixed_target(s, inner):
         return None
     source, target = first(inner), target_of(result_of(op).tensor_type.shape)
-    if target is None or not s.still(inner, source):
+    if target is None:
         return None
     shape = s.program.constant(np.array(target, np.int64))
     return Becomes("Reshape", (source, shape), {"allowzero": int(0 in target)})
@@ -114,7 +114,7 @@ def transpose_of_transpose(s: Site, op: Operator) -> Becomes | None:
     Unless q only swaps the last two dims: onnxruntime takes such a one into MatMul.
     """
     inner = s.maker(first(op), "Transpose")
-    if inner is None or not s.still(inner, first(inner)):
+    if inner is None:
         return None
     p, q = inner.attrs.get("perm"), op.attrs.get("perm")
     if not p or not q:
@@ -185,7 +185,7 @@ def spread_anyway(s: Site, op: Operator) -> Becomes | None:
     wide = result_of(op).tensor_type.shape
     for k, v in enumerate(op.inputs):
         inner = s.maker(v, "Expand")
-        if inner is None or not s.still(inner, first(inner)):
+        if inner is None:
             continue
         whole = any(w is not None and w.tensor_type.shape == wide and j != k
                     for j, w in enumerate(op.inputs))  # fmt: skip
@@ -194,7 +194,7 @@ def spread_anyway(s: Site, op: Operator) -> Becomes | None:
     return None
 
 
-def _put(inputs: list[Variable | None], k: int, v: Variable | None) -> tuple[Variable | None, ...]:
+def _put(inputs: Values, k: int, v: Variable | None) -> tuple[Variable | None, ...]:
     return (*inputs[:k], v, *inputs[k + 1 :])
 
 
@@ -218,8 +218,6 @@ def reduce_of_reduce(s: Site, op: Operator) -> Becomes | None:
     axes, rank = _axes(inner), first(inner).tensor_type.rank
     keep = op.attrs["keepdims"]
     if axes is None or rank is None or keep != inner.attrs["keepdims"]:
-        return None
-    if not s.still(inner, first(inner)):
         return None
     left = [*range(rank)] if keep else [k for k in range(rank) if k not in axes]
     both = sorted({*axes, *(left[k] for k in outer_axes)})

@@ -2,7 +2,7 @@
 
 A value of all steps has further dims before its own: it is stacked. They are the steps, or turns
 and the steps of a turn. Many ops can take stacked operands in the place of those of one step, with
-little changed. ``Split`` finds the ops of a step that can: a Scan has fewer to do in each trip.
+little changed. ``Stages`` finds the ops of a step that can: a Scan has fewer to do in each trip.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Stage(Enum):
 
 
 @dataclass(frozen=True)
-class Form:
+class Batched:
     """How an op is done for all steps.
 
     ``shapes`` are what operands are reshaped to first, ``constants`` stand in for operands, both by
@@ -66,11 +66,11 @@ class Form:
 
 
 Lead: TypeAlias = tuple[int, ...]  # the dims before a value's own, as Reshape takes them
-Rule: TypeAlias = Callable[[Operator, Collection[int], Lead], Form | None]
+Rule: TypeAlias = Callable[[Operator, Collection[int], Lead], Batched | None]
 FORMS: dict[str, Rule] = {}
 
 
-def form_of(op: Operator, stacked: Collection[int], lead: Lead = (-1,)) -> Form | None:
+def form_of(op: Operator, stacked: Collection[int], lead: Lead = (-1,)) -> Batched | None:
     """How an op is done for all steps if the operands at these positions are stacked.
 
     None where there is no way that is known, or where it would hold large values of all steps.
@@ -92,30 +92,31 @@ def _is_small(v: Variable) -> bool:
     return 0 < math.prod(v.shape) * v.dtype.itemsize <= SMALL
 
 
-class Split:
+class Stages:
     """The stage of each op of a step.
 
-    ``scanned`` are given for all steps, ``assigned`` differ from step to step, and ``carried`` is
-    what the next steps need besides.
+    ``scanned`` are given for all steps, ``carried`` differ from step to step, and ``given`` is what
+    the next steps need of each.
     """
 
     def __init__(
         self,
         ops: Sequence[Operator],
         scanned: Iterable[Variable],
-        assigned: Iterable[Variable],
-        carried: Iterable[Variable] = (),
+        carried: Iterable[Variable],
+        given: Iterable[Variable] = (),
         lead: Lead = (-1,),
     ) -> None:
         self._lead = lead
         self.stages: dict[int, Stage] = {}
-        self.forms: dict[int, Form] = {}
+        self.forms: dict[int, Batched] = {}
         self._stacked = {id(v) for v in scanned}
-        self._assigned = {id(v) for v in assigned}
-        self._inside = set(self._assigned)  # what is known only inside the loop
+        self._carried = {id(v) for v in carried}
+        self._given = {id(v) for v in given}
+        self._inside = set(self._carried)  # what is known only inside the loop
         for op in ops:
             self._place(op, self._early(op))
-        needed = {id(v) for v in carried}
+        needed = set(self._given)
         for op in reversed(ops):
             if self[op] is Stage.EACH and self._can_wait(op, needed):
                 self.stages[id(op)] = Stage.AFTER
@@ -133,7 +134,7 @@ class Split:
 
     def _early(self, op: Operator) -> Stage:
         """The stage of an op as far as its operands tell."""
-        if _is_bound(op) or any(id(v) in self._inside for v in op.reads()):
+        if self._is_bound(op) or any(id(v) in self._inside for v in op.reads()):
             return Stage.EACH
         stacked = self._positions(op, self._stacked)
         if not stacked:
@@ -142,11 +143,17 @@ class Split:
 
     def _can_wait(self, op: Operator, needed: set[int]) -> bool:
         """Whether no step needs what the op gives, and all steps' values can be kept for it."""
-        if _is_bound(op) or any(id(v) in needed for v in op.writes()):
+        if self._is_bound(op) or any(id(v) in needed for v in op.writes()):
             return False
-        if any(id(v) in self._assigned for v in op.reads()):
+        if any(id(v) in self._carried for v in op.reads()):
             return False
         return self._has_form(op, self._positions(op, self._stacked | self._inside))
+
+    def _is_bound(self, op: Operator) -> bool:
+        """Whether each step does the op: it draws, has blocks, or makes what the next needs."""
+        if op.type in RANDOM or op.definition.has_blocks:
+            return True
+        return any(id(v) in self._given for v in op.writes())
 
     def _positions(self, op: Operator, chosen: set[int]) -> list[int]:
         return [k for k, v in enumerate(op.inputs) if id(v) in chosen]
@@ -156,13 +163,6 @@ class Split:
         if form is not None:
             self.forms[id(op)] = form
         return form is not None
-
-
-def _is_bound(op: Operator) -> bool:
-    """Whether the op is done where it stands: it assigns, draws, or has blocks."""
-    if op.type in RANDOM or op.definition.has_blocks:
-        return True
-    return any(v.persistable for v in op.writes())
 
 
 def widened(op: Operator) -> tuple[int, ...] | None:
@@ -203,7 +203,7 @@ def form(*types: str) -> Callable[[Rule], Rule]:
     "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow",
     "Sub", "Sum", "Where", "Xor",
 )  # fmt: skip
-def elementwise(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def elementwise(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """Ranks are made equal, with ones behind the steps; what is not stacked fits as it is."""
     if op.type == "Clip" and tuple(stacked) != (0,):
         return None
@@ -213,14 +213,14 @@ def elementwise(op: Operator, stacked: Collection[int], lead: Lead) -> Form | No
         v = op.inputs[k]
         if v is not None and v.ndim < rank:
             shapes[k] = (*lead, *[1] * (rank - v.ndim), *v.shape)
-    return Form(op.type, shapes, attrs=op.attrs)
+    return Batched(op.type, shapes, attrs=op.attrs)
 
 
 @form(
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
     "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
 )  # fmt: skip
-def reduction(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def reduction(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """The axes move; all are named."""
     x, axes = op.operand("data"), op.maybe("axes")
     found = ints(axes)
@@ -230,30 +230,30 @@ def reduction(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None
         return None
     moved = [axis % x.ndim + len(lead) for axis in found or range(x.ndim)]
     if not moved:  # of one number
-        return Form("Identity") if op.type in ("ReduceSum", "ReduceMean") else None
-    return Form(op.type, constants={1: moved}, attrs=op.attrs)
+        return Batched("Identity") if op.type in ("ReduceSum", "ReduceMean") else None
+    return Batched(op.type, constants={1: moved}, attrs=op.attrs)
 
 
 @form("ArgMax", "ArgMin", "Hardmax", "LogSoftmax", "Softmax")
-def along_axis(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def along_axis(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """The axis moves."""
     x = op.inputs[0]
     if tuple(stacked) != (0,) or x is None or not x.ndim:
         return None
-    return Form(op.type, attrs={**op.attrs, "axis": op.attrs["axis"] % x.ndim + len(lead)})
+    return Batched(op.type, attrs={**op.attrs, "axis": op.attrs["axis"] % x.ndim + len(lead)})
 
 
 @form("Flatten", "Reshape", "Squeeze", "Unsqueeze")
-def view(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def view(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """A Reshape to the shape that the result has, behind the steps."""
     (result,) = op.writes()
     if tuple(stacked) != (0,):
         return None
-    return Form("Reshape", constants={1: (*lead, *result.shape)}, operands=1)
+    return Batched("Reshape", constants={1: (*lead, *result.shape)}, operands=1)
 
 
 @form("Slice")
-def part(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def part(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """The axes move; all are named."""
     data, starts = op.operand("data"), ints(op.operand("starts"))
     if tuple(stacked) != (0,) or starts is None:
@@ -261,69 +261,69 @@ def part(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
     axes = ints(op.maybe("axes")) if op.maybe("axes") is not None else range(len(starts))
     if axes is None:
         return None
-    return Form("Slice", constants={3: [axis % data.ndim + len(lead) for axis in axes]})
+    return Batched("Slice", constants={3: [axis % data.ndim + len(lead) for axis in axes]})
 
 
 @form("Transpose")
-def transpose(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def transpose(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """The steps stay first."""
     x = op.operand("data")
     perm = op.attrs.get("perm") or range(x.ndim)[::-1]
     ahead = range(len(lead))
-    return Form("Transpose", attrs={"perm": [*ahead, *(axis + len(lead) for axis in perm)]})
+    return Batched("Transpose", attrs={"perm": [*ahead, *(axis + len(lead) for axis in perm)]})
 
 
 @form("Concat")
-def concat(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def concat(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """The axis moves; all operands have to be stacked."""
     x = op.inputs[0]
     if x is None or len(stacked) < len(op.inputs):
         return None
-    return Form("Concat", attrs={"axis": op.attrs["axis"] % x.ndim + len(lead)})
+    return Batched("Concat", attrs={"axis": op.attrs["axis"] % x.ndim + len(lead)})
 
 
 @form("Gather")
-def gather(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def gather(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """Rows of what is one for all steps, or the same rows of all steps."""
     axis, data = op.attrs["axis"], op.operand("data")
     if tuple(stacked) == (0,):
-        return Form("Gather", attrs={"axis": axis % data.ndim + len(lead)})
+        return Batched("Gather", attrs={"axis": axis % data.ndim + len(lead)})
     if tuple(stacked) == (1,) and axis % data.ndim == 0:
-        return Form("Gather", attrs=op.attrs)
+        return Batched("Gather", attrs=op.attrs)
     return None
 
 
 @form("GatherElements")
-def gather_elements(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def gather_elements(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """The axis moves; both have to be stacked."""
     axis, data = op.attrs["axis"], op.operand("data")
     if len(stacked) < 2:
         return None
-    return Form("GatherElements", attrs={"axis": axis % data.ndim + len(lead)})
+    return Batched("GatherElements", attrs={"axis": axis % data.ndim + len(lead)})
 
 
 @form("OneHot")
-def one_hot(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def one_hot(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """The new axis is behind the steps."""
     rank = op.operand("indices").ndim + 1
     if tuple(stacked) != (0,):
         return None
-    return Form("OneHot", attrs={"axis": op.attrs["axis"] % rank + len(lead)})
+    return Batched("OneHot", attrs={"axis": op.attrs["axis"] % rank + len(lead)})
 
 
 @form("MatMul")
-def matmul(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def matmul(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """A product of matrices of all steps; by one matrix for all, it is one product of all rows."""
     a, b = op.operand("A"), op.operand("B")
     if tuple(stacked) == (0,) and b.ndim == 2:
-        return Form("MatMul", {0: (-1, a.shape[-1])}, unfolded=(*lead, *result_of(op).shape))
+        return Batched("MatMul", {0: (-1, a.shape[-1])}, unfolded=(*lead, *result_of(op).shape))
     if tuple(stacked) == (1,) and b.ndim >= 2 and a.ndim <= b.ndim:
-        return Form("MatMul")  # [i, k] or [k] with [steps, *n, k, j]
-    return Form("MatMul") if len(stacked) == 2 and a.ndim == b.ndim >= 2 else None
+        return Batched("MatMul")  # [i, k] or [k] with [steps, *n, k, j]
+    return Batched("MatMul") if len(stacked) == 2 and a.ndim == b.ndim >= 2 else None
 
 
 @form("Gemm")
-def gemm(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
+def gemm(op: Operator, stacked: Collection[int], lead: Lead) -> Batched | None:
     """By one matrix for all steps, it is one product of all rows."""
     a, c = op.operand("A"), op.maybe("C")
     if tuple(stacked) != (0,) or op.attrs["transA"]:
@@ -331,4 +331,4 @@ def gemm(op: Operator, stacked: Collection[int], lead: Lead) -> Form | None:
     if c is not None and c.ndim == 2 and c.shape[0] != 1:
         return None
     unfolded = (*lead, *result_of(op).shape)
-    return Form("Gemm", {0: (-1, a.shape[-1])}, attrs=op.attrs, unfolded=unfolded)
+    return Batched("Gemm", {0: (-1, a.shape[-1])}, attrs=op.attrs, unfolded=unfolded)

@@ -11,8 +11,8 @@ from graphopt.errors import ShapeError, StepError
 from graphopt.ir.model.operator import Operator
 from graphopt.ir.model.program import Program
 from graphopt.ir.model.variable import Constant, Variable
-from graphopt.runtime.ort.place import Place
-from graphopt.runtime.plan.plan import StepPlan, StepsPlan
+from graphopt.runtime.front.compiler import Compiler
+from graphopt.runtime.plan.plan import select_step, select_steps
 from graphopt.runtime.request.fetches import Request
 from graphopt.runtime.run.compiled import CompiledProgram
 from graphopt.runtime.run.many_steps import FEW_ROWS, CompiledSteps
@@ -34,7 +34,7 @@ class Entry:
         self.dtypes = [(name, found.dtype) for name, found in types.items()]
         self.is_open = any(not found.is_static for found in types.values())
         self._known: dict[Shapes, CompiledProgram] = {}
-        self._shared: CompiledProgram | None = None
+        self._for_all: CompiledProgram | None = None
 
     def known(self, feed: Mapping[str, Any]) -> CompiledProgram | None:
         """What runs a feed of arrays, if its shapes were checked before."""
@@ -45,33 +45,34 @@ class Entry:
         return self._known.get(tuple([feed[name].shape for name in self.fed]))
 
     def compiled(
-        self, program: Program, request: Request, feeds: Mapping[str, Any], place: Place
+        self, program: Program, request: Request, feeds: Mapping[str, Any], compiler: Compiler
     ) -> CompiledProgram:
         """What runs checked feeds; compiled now if it has to be."""
         shapes = tuple([getattr(feeds[name], "shape", ()) for name in self.fed])
         if shapes in self._known:
             return self._known[shapes]
         if self.is_open and len(self._known) < MAX_SPECIALISED:
-            found = self._special(program, request, shapes, place)
+            found = self._special(program, request, shapes, compiler)
         else:
-            found = self._open(program, request, place)
+            found = self._open(program, request, compiler)
         if len(self._known) < MAX_CHECKED:
             self._known[shapes] = found
         return found
 
     def _special(
-        self, program: Program, request: Request, shapes: Shapes, place: Place
+        self, program: Program, request: Request, shapes: Shapes, compiler: Compiler
     ) -> CompiledProgram:
         known = dict(zip(self.fed, shapes, strict=True))
         try:
-            return CompiledProgram(StepPlan(program, request, self.fed, place, known), place)
+            return compiler.one(select_step(program, request, self.fed, compiler.place, known))
         except (StepError, ShapeError):  # operands that do not fit: a run can say it better
-            return self._open(program, request, place)
+            return self._open(program, request, compiler)
 
-    def _open(self, program: Program, request: Request, place: Place) -> CompiledProgram:
-        if self._shared is None:
-            self._shared = CompiledProgram(StepPlan(program, request, self.fed, place), place)
-        return self._shared
+    def _open(self, program: Program, request: Request, compiler: Compiler) -> CompiledProgram:
+        if self._for_all is None:
+            selected = select_step(program, request, self.fed, compiler.place, {})
+            self._for_all = compiler.one(selected)
+        return self._for_all
 
 
 class Cache:
@@ -112,7 +113,7 @@ class Cache:
         feeds: Mapping[str, np.ndarray],
         varying: tuple[str, ...],
         count: int,
-        place: Place,
+        compiler: Compiler,
     ) -> CompiledSteps:
         """What runs ``count`` steps of a request; compiled now if it has to be."""
         shapes = {name: array.shape[1:] for name, array in feeds.items()}
@@ -121,8 +122,10 @@ class Cache:
         by_rows = count <= min(rows, default=0) or min(rows, default=0) >= FEW_ROWS
         key = _meaning(request, tuple(feeds)), tuple(shapes.items()), varying, by_rows
         if key not in self._steps:
-            plan = StepsPlan(program, request, tuple(feeds), place, shapes, varying, by_rows)
-            _put(self._steps, key, CompiledSteps(plan, place), MAX_SPECIALISED)
+            selected = select_steps(
+                program, request, tuple(feeds), compiler.place, shapes, varying, by_rows
+            )
+            _put(self._steps, key, compiler.many(selected), MAX_SPECIALISED)
         return self._steps[key]
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from graphopt.errors import ArgumentError, ArgumentTypeError, DeviceError
+from graphopt.errors import ArgumentError, ArgumentTypeError, DeviceError, StepError
 from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import Step
 from graphopt.runtime.front.cache import Cache
-from graphopt.runtime.front.prepared import Step
+from graphopt.runtime.front.compiler import ChangePipeline, Compiler
+from graphopt.runtime.front.prepared import PreparedStep
 from graphopt.runtime.ort.place import Place
 from graphopt.runtime.ort.providers.names import as_place
 from graphopt.runtime.ort.values import FetchedTensor
+from graphopt.runtime.plan.plan import select_step
 from graphopt.runtime.request.feeds import Feed, as_feed, as_steps
 from graphopt.runtime.request.fetches import as_request
 from graphopt.runtime.run.compiled import CompiledProgram
@@ -29,15 +34,23 @@ class Executor:
     Args:
         place: ``CPUPlace()``, ``CUDAPlace(0)``, a ``Place`` of any other provider of onnxruntime,
             or a name such as 'cpu' or 'gpu:1'. By default the processor.
+        passes: changes the pipelines that this Executor compiles with: a function that gets each
+            of ``passes.pipelines.STEP`` (one step) and ``STEPS`` (many in a call) and returns what
+            is run in its place.
 
     Raises:
-        ArgumentError: there is no place of this name.
+        ArgumentError: there is no place of this name, or ``passes`` names no pass.
         DeviceError: the place cannot be used: no such device, or onnxruntime lacks the provider.
+
+    >>> exe = Executor(passes=lambda pipeline: pipeline.without("Fuse", "Schedule"))
     """
 
-    def __init__(self, place: Place | str | None = None) -> None:
+    def __init__(
+        self, place: Place | str | None = None, passes: ChangePipeline | None = None
+    ) -> None:
         self.place = as_place(place)
         self.place.check()
+        self._compiler = Compiler(self.place, passes)
         self._cache: WeakKeyDictionary[Program, Cache] = WeakKeyDictionary()
         self._closed = False
 
@@ -89,7 +102,11 @@ class Executor:
         if compiled is None:
             warnings.warn("the Program has no ops: nothing is run", stacklevel=2)
             return []
-        found = compiled.run(arrays, scope, program.rates, on_device=not return_numpy)
+        try:
+            found = compiled.run(arrays, scope, program.rates, on_device=not return_numpy)
+        except StepError:
+            compiled = self._own(program, compiled, arrays, fetch_list)
+            found = compiled.run(arrays, scope, program.rates, on_device=not return_numpy)
         return found if return_numpy else [FetchedTensor(value) for value in found]
 
     def prepare(
@@ -98,7 +115,7 @@ class Executor:
         feed: Feed | None = None,
         fetch_list: object = None,
         scope: Scope | None = None,
-    ) -> Step:
+    ) -> PreparedStep:
         """Compile a run and return it as a function, for loops where every microsecond counts.
 
         ``step(feed)`` is what ``run(program, feed, fetch_list)`` is, for feeds of the names, dtypes
@@ -126,7 +143,9 @@ class Executor:
         compiled, arrays = self._compiled(program, feed, fetch_list)
         if compiled is None:
             raise ArgumentError("the Program has no ops to run", fix="record some, or fetch one")
-        return Step(compiled, arrays, program, global_scope() if scope is None else scope)
+        scope = global_scope() if scope is None else scope
+        own = partial(self._own, program, compiled, arrays, fetch_list)
+        return PreparedStep(compiled, arrays, program, scope, own)
 
     def run_steps(
         self,
@@ -175,7 +194,7 @@ class Executor:
         rates = {n: r.upcoming(count) for n, r in program.rates.items() if step_schedulers}
         varying = {name: values for name, values in rates.items() if values is not None}
         compiled = self._requests(program).steps(
-            program, request, arrays, tuple(varying), count, self.place
+            program, request, arrays, tuple(varying), count, self._compiler
         )
         scope = global_scope() if scope is None else scope
         found = compiled.run(arrays, count, scope, program.rates, varying)
@@ -184,7 +203,7 @@ class Executor:
         for name, values in varying.items():
             if scope.find_var(name) is not None:
                 scope.put(name, np.array(values[-1], program.global_block().var(name).dtype))
-        return [found[v.name] for v in request.fetch]
+        return found
 
     def _checked(self, program: Program | None) -> Program:
         if self._closed:
@@ -194,6 +213,11 @@ class Executor:
             raise ArgumentTypeError(
                 f"Executor.run takes a Program, not {type(program).__name__}",
                 fix="exe.run(program, feed={…}, fetch_list=[…])",
+            )
+        if isinstance(program, Step) and program.next_state:
+            raise ArgumentTypeError(
+                "this is the Step that a run of a Program comes to, which assigns no state itself",
+                fix="run the Program that it was made of",
             )
         return program
 
@@ -214,11 +238,30 @@ class Executor:
             return None, arrays
         cache = self._requests(program)
         entry = cache.entry(program, request, tuple(arrays))
-        compiled = entry.compiled(program, request, arrays, self.place)
+        compiled = entry.compiled(program, request, arrays, self._compiler)
         # A Program that reads nothing runs once: keeping its session would only hold memory.
         if compiled.plan.inputs:
             cache.keep(entry, program, feed, fetch_list)
         return compiled, arrays
+
+    def _own(
+        self,
+        program: Program,
+        compiled: CompiledProgram,
+        arrays: Mapping[str, np.ndarray],
+        fetch_list: object,
+    ) -> CompiledProgram:
+        """Where a run has failed: what is compiled for this Program alone, to fail with its lines.
+
+        Raises:
+            StepError: the failure, if it is of this Program's own.
+        """
+        if compiled.plan.step.family is program.family:
+            raise
+        request = as_request(program, fetch_list)
+        shapes = {name: a.shape for name, a in arrays.items() if isinstance(a, np.ndarray)}
+        selected = select_step(program, request, tuple(arrays), self.place, shapes)
+        return self._compiler.own(selected)
 
     def close(self) -> None:
         """Drop every compiled Program; a later run raises."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from graphopt.errors import FeedError
+from graphopt.errors import FeedError, StepError
 from graphopt.ir.model.program import Program
 from graphopt.ir.types.types import TensorType
 from graphopt.runtime.run.compiled import CompiledProgram
 from graphopt.runtime.state.scope import Scope
 
 
-class Step:
+class PreparedStep:
     """A compiled run as a function of the feed; it returns the fetched arrays.
 
     Attributes:
@@ -27,9 +27,11 @@ class Step:
         feed: Mapping[str, np.ndarray],
         program: Program,
         scope: Scope,
+        own: Callable[[], CompiledProgram],
     ) -> None:
-        self.program = compiled.plan.program
+        self.program = compiled.plan.step
         self._run = compiled.run
+        self._own = own
         self._feed = dict(feed)
         self._types = [(name, array.dtype, array.shape) for name, array in feed.items()]
         self._rates = program.rates
@@ -47,7 +49,11 @@ class Step:
                 if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
                     raise _misfit(name, dtype, shape, array)
             self._feed = dict(feed)
-        return self._run(self._feed, self._scope, self._rates)
+        try:
+            return self._run(self._feed, self._scope, self._rates)
+        except StepError:
+            self._run = self._own().run
+            return self._run(self._feed, self._scope, self._rates)
 
 
 def _misfit(name: str, dtype: np.dtype, shape: tuple[int, ...], found: object) -> FeedError:

@@ -46,9 +46,11 @@ def without_kernel(error: Exception, lowered: Lowered, place: Place) -> StepErro
             tried[kind] = _lacks(_alone(node, op, lowered.bare), place)
         if tried[kind]:
             missing.append((node.name, op))
-    if not missing and LEFT in str(error):
-        missing = [*untried.values()]  # of all others none was refused
-    return _described(missing, place) if missing else None
+    if missing:
+        return _described(missing, place, f"for {len(missing)} ops")
+    if untried and LEFT in str(error):  # of all others none was refused
+        return _described([*untried.values()], place, "for some of these ops")
+    return None
 
 
 def _is_lack(error: Exception) -> bool:
@@ -89,11 +91,11 @@ def _lacks(model: onnx.ModelProto, place: Place) -> bool:
     return False
 
 
-def _described(missing: list[tuple[str, Operator]], place: Place) -> StepError:
+def _described(missing: list[tuple[str, Operator]], place: Place, which: str) -> StepError:
     kinds = sorted({f"{op.type} of {_dtype(op)}" for _, op in missing})
     who = "onnxruntime" if place.may_fall_back else place.provider
     return StepError(
-        f"{who} has no kernel for {len(missing)} ops of the Program: {', '.join(kinds)}",
+        f"{who} has no kernel {which} of the Program: {', '.join(kinds)}",
         operands=[(name, f"{op.type} of {_dtype(op)}, {op.where}") for name, op in missing],
         where=missing[0][1].where,
         fix="cast their operands to float32, or run where the kernels exist"

@@ -50,8 +50,10 @@ class Session:
         options.enable_mem_pattern = False
         if in_order:
             options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-        else:
-            written_early(model)
+        elif written_early(model):
+            # Its optimizers would find next to nothing in what passes have left, and take longer
+            # than all else that is done to load so long a graph.
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self.place = place
         self._arrays = dict(arrays or {})
         if self._arrays:

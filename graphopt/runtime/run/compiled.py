@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from graphopt.ir.model.seeds import COUNTER
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.literals import STRINGS
 from graphopt.ir.types.types import TensorType
+from graphopt.ir.types.where import Where
 from graphopt.onnxio.ort_order import loads_slowly
 from graphopt.onnxio.write import Lowered
 from graphopt.runtime.ort.explain import explained
@@ -23,8 +25,9 @@ from graphopt.runtime.ort.missing_kernels import without_kernel
 from graphopt.runtime.ort.place import Place
 from graphopt.runtime.ort.session import Session
 from graphopt.runtime.ort.value_types import StateType
-from graphopt.runtime.ort.values import Value, empty, host_view, reshaped, to_device, to_numpy
-from graphopt.runtime.plan.plan import StepPlan
+from graphopt.runtime.ort.values import Value, empty, to_device, to_numpy
+from graphopt.runtime.plan.plan import Plan
+from graphopt.runtime.run.buffers import Buffers
 from graphopt.runtime.state.factored import Factored
 from graphopt.runtime.state.room import check_room
 from graphopt.runtime.state.rows import Rows
@@ -32,7 +35,7 @@ from graphopt.runtime.state.scope import Scope
 from graphopt.runtime.state.storages import rows_of
 from graphopt.runtime.state.tables import Tables
 
-LAYOUTS = 2  # of one compiled Program: steps alternate between two buffers of each state
+LAYOUTS = 2  # in each scope: steps alternate between two buffers of each state
 
 
 class CompiledProgram:
@@ -44,39 +47,39 @@ class CompiledProgram:
     bound once, and a step only has to see which one it is.
     """
 
-    def __init__(self, plan: StepPlan, place: Place) -> None:
+    def __init__(self, plan: Plan, place: Place) -> None:
         self.plan = plan
         self.place = place
+        step, many = plan.step, bool(plan.step.slices)
         lowered = plan.lower(place.detours)
-        self.fetched = lowered.fetched[: len(plan.fetch)]
-        behind = len(plan.fetch) + len(plan.new_rows)
-        self.new_rows = lowered.fetched[len(plan.fetch) : behind]
-        self.aliases = dict(zip(lowered.fetched[behind:], plan.aliases.values(), strict=True))
-        self.shapes = dict(zip(self.aliases, (v.shape for v in plan.aliasing), strict=True))
-        self.tables = Tables(plan.tables, plan.program, plan.storages, place)
-        self.state_of = {output: name for name, output in lowered.next_state.items()}
-        others = {*self.new_rows, *self.aliases}
-        outputs = (o.name for o in lowered.bare.graph.output if o.name not in others)
-        self.outputs = {name: position for position, name in enumerate(outputs)}
-        self.types = {v.name: StateType(v) for v in (*plan.inputs, *plan.state) if v.persistable}
-        moved = {name for t in plan.tables for name in (t.row, t.seen)}
+        # Who runs many steps moves their rows; to this class they are fed and fetched.
+        rows = () if many else step.rows
+        self.fetched = (*lowered.fetched, *lowered.new_rows) if many else lowered.fetched
+        self.fetch = (*step.fetch, *(row.new_row for row in step.rows)) if many else step.fetch
+        self.new_rows = () if many else lowered.new_rows
+        self.tables = Tables(rows, step.tables, place)
+        self._choose_memory(lowered)
+        kept = set(step.states)
+        states = kept.intersection(plan.inputs).union(step.next_state)
+        self.types = {v.name: StateType(v) for v in states}
+        moved = {v for row in rows for v in (row.row, row.seen)}
         self.feeds = [
-            v
-            for v in plan.inputs
-            if v.name not in moved and (not v.persistable or v.name in plan.fed)
-        ]
-        self.reads = {v.name: v for v in plan.inputs if v.persistable and v.name not in plan.fed}
+            v for v in plan.inputs
+            if v not in moved and (v not in states or v.name in step.fed)
+        ]  # fmt: skip
+        self.reads = {v.name: v for v in plan.inputs if v in states and v.name not in step.fed}
         self.held = tuple(dict.fromkeys([*self.reads, *lowered.next_state]))
         self.ops = lowered.ops
         self.over: frozenset[str] = frozenset()  # states and rows that runs write over
-        self._over_next = plan.over.names - {*plan.fed}  # the same, once a run has succeeded
-        self._layouts: list[_Layout] = []
+        # What they write over once a run has succeeded.
+        self._over_next = frozenset(v.name for v in step.donated) - {*step.fed}
+        self._layouts: WeakKeyDictionary[Scope, list[Buffers]] = WeakKeyDictionary()
         self._rates: dict[str, tuple[float, Value]] = {}
         self._variants: dict[str, CompiledProgram] = {}
         try:
             # Whoever recomputes wants the memory.
             lean = any(op.made_by == "recompute" for op in self.ops.values())
-            in_order = lean or (plan.scheduled and not loads_slowly(lowered.bare))
+            in_order = lean or (plan.is_scheduled and not loads_slowly(lowered.bare))
             self.session = _session(lowered, place, in_order)
         except DeviceError:
             raise
@@ -84,6 +87,25 @@ class CompiledProgram:
             lacking = without_kernel(error, lowered, place)
             raise lacking or explained(error, self.ops, {}, "loading") from error
         self.static = self._static_fetches()
+
+    def _choose_memory(self, lowered: Lowered) -> None:
+        """Which outputs are written to the memory of which states.
+
+        ``state_of`` are those that are the next values, ``aliases`` those that lie in a state's
+        memory in another shape, or before its next value does; ``shapes`` are theirs.
+        """
+        step = self.plan.step
+        views = {v.name: new.shape for v, new in step.next_state.items()
+                 if new.tensor_type.is_static and new.tensor_type.shape != v.tensor_type.shape
+                 and v.tensor_type.is_static}  # fmt: skip
+        self.state_of = {o: n for n, o in lowered.next_state.items() if n not in views}
+        self.aliases = {lowered.next_state[n]: n for n in views} | dict(lowered.borrowed)
+        self.shapes = {lowered.next_state[n]: shape for n, shape in views.items()}
+        borrowed = zip(lowered.borrowed, step.borrowed, strict=True)
+        self.shapes |= {output: v.shape for output, v in borrowed}
+        others = {*self.new_rows, *self.aliases}
+        outputs = (o.name for o in lowered.bare.graph.output if o.name not in others)
+        self.outputs = {name: position for position, name in enumerate(outputs)}
 
     def run(
         self,
@@ -100,15 +122,16 @@ class CompiledProgram:
         if self.plan.zeros:
             self._check_room()
         if not self.tables.agree(scope):
-            return self._variant("apart").run(feeds, scope, rates, on_device)
+            return self._relaid("apart", apart=True).run(feeds, scope, rates, on_device)
         if not self.tables.takes(scope):
-            return self._variant("laid_out").run(feeds, scope, rates, on_device)
+            return self._relaid("laid out", factors=False).run(feeds, scope, rates, on_device)
         self._set_rates(scope, rates)
         layout = self._layout(scope)
         moved = self.tables.bind(layout.binding, self.new_rows, layout.seen, scope, self.over)
         for v in self.feeds:
             if v.name not in feeds:
-                raise missing(v, self.plan.declared[v.name])
+                declared = self.plan.declared.get(v.name, v.tensor_type)
+                raise missing(v.name, declared, v.where)
             layout.feed(v.name, feeds[v.name])
         try:
             layout.run()
@@ -124,25 +147,25 @@ class CompiledProgram:
         self._commit(layout, moved, scope)
         return fetched
 
-    def _commit(self, layout: _Layout, moved: Sequence[Rows], scope: Scope) -> None:
-        layout.commit(scope)
+    def _commit(self, layout: Buffers, moved: Sequence[Rows], scope: Scope) -> None:
+        values, zeros = layout.written(), self.plan.zeros
+        for name, tensor_type in zeros.items():
+            values[name] = rows_of(tensor_type, self.plan.step.tables[name], self.place)
         self.tables.commit(moved, scope)
-        for name, tensor_type in self.plan.zeros.items():
-            scope.spares.pop(name, None)
-            scope.values[name] = rows_of(tensor_type, self.plan.storages[name], self.place)
+        scope.publish(values, layout.before, zeros)
+        layout.release()
         if self._over_next and self.session.writes_in_place:
             self.over, self._over_next = self._over_next, frozenset()
             self._layouts.clear()
 
     def _check_room(self) -> None:
-        storages = self.plan.storages
+        storages = self.plan.step.tables
         check_room({name: (found, storages[name]) for name, found in self.plan.zeros.items()})
 
-    def _variant(self, kind: str) -> CompiledProgram:
-        """This step, compiled for tables in another state than expected: see ``StepPlan``."""
+    def _relaid(self, kind: str, **changes: bool) -> CompiledProgram:
+        """What runs for tables that are in another state than expected: see ``Setting``."""
         if kind not in self._variants:
-            plan: StepPlan = getattr(self.plan, kind)()
-            self._variants[kind] = CompiledProgram(plan, self.place)
+            self._variants[kind] = CompiledProgram(self.plan.relaid(**changes), self.place)
         return self._variants[kind]
 
     def _set_rates(self, scope: Scope, rates: Mapping[str, Rate]) -> None:
@@ -156,18 +179,22 @@ class CompiledProgram:
                 known = self._rates[name] = (rate, to_device(array, self.place))
             scope.values[name] = known[1]
 
-    def _layout(self, scope: Scope) -> _Layout:
+    def _layout(self, scope: Scope) -> Buffers:
         """The binding for the buffers that the state lies in now."""
-        current = tuple(map(scope.values.get, self.held))
-        for layout in self._layouts:
+        values = scope.values
+        current = tuple(map(values.get, self.held))
+        layouts = self._layouts.get(scope)
+        if layouts is None:
+            layouts = self._layouts[scope] = []
+        for layout in layouts:
             if layout.current == current:
                 return layout
-        if len(self._layouts) == LAYOUTS:
-            self._layouts.clear()
+        if len(layouts) == LAYOUTS:
+            layouts.clear()
         self._keep_apart(scope)
         state = {name: self._state(v, scope) for name, v in self.reads.items()}
-        layout = _Layout(self, tuple(map(scope.values.get, self.held)), state, scope)
-        self._layouts.append(layout)
+        layout = Buffers(self, tuple(map(scope.values.get, self.held)), state, scope)
+        layouts.append(layout)
         return layout
 
     def _keep_apart(self, scope: Scope) -> None:
@@ -196,7 +223,7 @@ class CompiledProgram:
             return {}
         return {
             name: v
-            for name, v in zip(self.fetched, self.plan.fetch, strict=True)
+            for name, v in zip(self.fetched, self.fetch, strict=True)
             if name not in self.state_of and v.tensor_type.is_static
         }
 
@@ -217,124 +244,18 @@ class CompiledProgram:
         return spare
 
 
-class _Layout:
-    """One set of buffers that the state is read from, and the one that it is written to."""
-
-    def __init__(
-        self,
-        compiled: CompiledProgram,
-        current: tuple[Value | None, ...],
-        state: Mapping[str, Value],
-        scope: Scope,
-    ) -> None:
-        self.current = current
-        self.binding = compiled.session.bind()
-        self.run = self.binding.run
-        self.place = compiled.place
-        self.positions = compiled.outputs
-        self.state_of = compiled.state_of
-        assigned = {*compiled.state_of.values(), *compiled.aliases.values()} - compiled.over
-        self.before = {n: v for n, v in zip(compiled.held, current, strict=True)
-                       if v is not None and n in assigned}  # fmt: skip
-        self.after: dict[str, Value] = {}
-        self.allocated: list[str] = []
-        self.buffers: dict[str, Value] = {}
-        self.views: dict[str, np.ndarray] = {}
-        self.seen: dict[str, Value] = {}
-        self._fed: dict[str, tuple[np.ndarray, tuple[int, ...]]] = {}
-        self._found: list[Value] = []
-        for name, value in state.items():
-            self.binding.input(name, value)
-        taken = {id(value) for value in scope.values.values()}
-        for output in compiled.outputs:
-            self._bind_output(output, compiled, scope, taken)
-        for output, name in compiled.aliases.items():
-            if name not in self.after:
-                self.after[name] = self._next(name, compiled, scope, taken)
-            value = self.after[name]
-            self.binding.output(output, reshaped(value, compiled.shapes[output]))
-
-    def _bind_output(
-        self, output: str, compiled: CompiledProgram, scope: Scope, taken: set[int]
-    ) -> None:
-        value: Value | None = None
-        if output in compiled.state_of:
-            name = compiled.state_of[output]
-            value = self._next(name, compiled, scope, taken)
-            if value is not None:
-                self.after[name] = self.buffers[output] = value
-        elif output in compiled.static:
-            v = compiled.static[output]
-            value = self.buffers[output] = empty(v.shape, v.dtype, self.place)
-            view = host_view(value)
-            if view is not None:
-                self.views[output] = view
-        if value is None:
-            self.allocated.append(output)
-        self.binding.output(output, value)
-
-    def _next(
-        self, name: str, compiled: CompiledProgram, scope: Scope, taken: set[int]
-    ) -> Value | None:
-        """What the next value of a state is to be written to."""
-        if name in compiled.over:
-            return scope.values[name]
-        return compiled.target(name, scope, taken)
-
-    def feed(self, name: str, array: Any) -> None:  # noqa: ANN401 - an array, a list or None
-        """Bind a fed array without copying it; what is bound already stays as it is."""
-        known = self._fed.get(name)
-        if known is not None and known[0] is array and known[1] == array.shape:
-            return
-        if self.binding.feed(name, array):
-            self._fed[name] = (array, array.shape)
-        else:
-            self._fed.pop(name, None)
-
-    def array(self, output: str) -> Any:  # noqa: ANN401 - of no tensor what it holds
-        """The last run's value in host memory, which later steps do not write to."""
-        view = self.views.get(output)
-        return to_numpy(self._written(output)) if view is None else view.copy()
-
-    def value(self, output: str) -> Value:
-        """The last run's value on its device, which later steps do not write to."""
-        value = self._written(output)
-        is_ours = output in self.buffers or output in self.state_of
-        return to_device(to_numpy(value), self.place) if is_ours else value
-
-    def _written(self, output: str) -> Value:
-        if output in self.buffers:
-            return self.buffers[output]
-        return self._results()[self.positions[output]]
-
-    def _results(self) -> list[Value]:
-        if not self._found:
-            self._found = self.binding.outputs()
-        return self._found
-
-    def commit(self, scope: Scope) -> None:
-        """Make what was written the state; what it replaces becomes the spare buffer."""
-        scope.spares.update(self.before)
-        scope.values.update(self.after)
-        for output in self.allocated:
-            if output in self.state_of:
-                scope.values[self.state_of[output]] = self._results()[self.positions[output]]
-            self.binding.output(output, None)  # or the next run would write to what this one gave
-        self._found = []
-
-
 def _session(lowered: Lowered, place: Place, in_order: bool) -> Session:
     if not place.shares_constants:
         return Session(lowered.model, place, in_order)
     return Session(lowered.bare, place, in_order, lowered.arrays)
 
 
-def missing(v: Variable, declared: TensorType) -> MissingFeedError:
+def missing(name: str, declared: TensorType, where: Where) -> MissingFeedError:
     """What is raised where a variable that is needed is not fed."""
     return MissingFeedError(
-        f"{v.name} is needed and not fed",
-        operands=[(v.name, declared)],
-        where=v.where,
-        fix=f"add {v.name!r} to feed, or run a Program that does not need it "
+        f"{name} is needed and not fed",
+        operands=[(name, declared)],
+        where=where,
+        fix=f"add {name!r} to feed, or run a Program that does not need it "
         "(program.clone(for_test=True), or fetch less)",
     )

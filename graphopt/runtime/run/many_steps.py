@@ -11,10 +11,11 @@ import numpy as np
 
 from graphopt.errors import ArgumentError, FeedError
 from graphopt.ir.model.program import Rate
-from graphopt.passes.steps.scan import NUMBER, STEPS
+from graphopt.ir.model.variable import Constant
+from graphopt.passes.steps.scan import NUMBER
 from graphopt.runtime.ort.place import Place
 from graphopt.runtime.ort.values import to_numpy
-from graphopt.runtime.plan.plan import StepsPlan
+from graphopt.runtime.plan.plan import Plan
 from graphopt.runtime.run.compiled import CompiledProgram, missing
 from graphopt.runtime.state.scope import Scope
 from graphopt.runtime.state.tables import Tables
@@ -49,17 +50,18 @@ def count_steps(feed: Mapping[str, Any], steps: int | None) -> int:
 
 
 class CompiledSteps:
-    """A Program of one step, compiled to run any number of them."""
+    """A Step, compiled to be done any number of times in a call."""
 
-    def __init__(self, plan: StepsPlan, place: Place) -> None:
+    def __init__(self, plan: Plan, place: Place) -> None:
         self.plan, self.place = plan, place
-        self.tables = Tables(plan.found, plan.step, plan.storages, place)
+        self.slices = plan.step.slices
+        self.tables = Tables(plan.step.rows, plan.step.tables, place)
         self.limit = min([counts.n for counts in self.tables.counts.values()], default=None)
         self.turn = self._turn()
         self.kept_bytes = plan.kept_bytes()
         self._apart: CompiledSteps | None = None
-        self.constants = plan.constants
-        self.feeds = [v for v in plan.step_inputs if not v.persistable or v.name in plan.fed]
+        moved = {v for row in plan.step.rows for v in (row.row, row.seen)}
+        self.feeds = {name: v for name, v in self.slices.items() if v not in moved}
 
     @cached_property
     def compiled(self) -> CompiledProgram:
@@ -69,11 +71,12 @@ class CompiledSteps:
     @cached_property
     def turns(self) -> CompiledProgram:
         """What runs whole turns of the tables."""
-        return CompiledProgram(self.plan.in_turns(self.turn), self.place)
+        return CompiledProgram(self.plan.relaid(turn=self.turn), self.place)
 
     def _turn(self) -> int:
         """How many steps a turn has, if calls are to take several; else 0."""
-        size = sum(math.prod(v.shape) * v.dtype.itemsize for _, v in self.tables.all)
+        tables = [row.table for row in self.tables.all]
+        size = sum(math.prod(v.shape) * v.dtype.itemsize for v in tables)
         one = len(self.tables.counts) == 1 and size <= TURN_BYTES
         return (self.limit or 0) if one else 0
 
@@ -84,32 +87,36 @@ class CompiledSteps:
         scope: Scope,
         rates: Mapping[str, Rate],
         varying: Mapping[str, list[float]],
-    ) -> dict[str, np.ndarray]:
-        """The fetched values of all steps, by the fetched variable's name."""
+    ) -> list[np.ndarray]:
+        """The fetched values of all steps, in the order they were asked for."""
         if not self.tables.agree(scope):
             return self._counted_apart().run(feeds, count, scope, rates, varying)
-        moved = {name for t in self.plan.found for name in (t.row, t.seen)}
-        for v in self.feeds:
-            if v.name not in feeds and v.name not in moved:
-                raise missing(v, self.plan.declared.get(v.name, v.tensor_type))
-        dtypes = {v.name: v.dtype for v in self.plan.step_inputs}
-        scanned = {v.name: feeds[v.name] for v in self.feeds if v.name not in moved}
-        scanned |= {n: np.array(r, dtypes[n]) for n, r in varying.items() if n in dtypes}
-        scanned = scanned or {NUMBER: np.arange(count)}
+        given = {name: a for name, a in feeds.items() if name in self.feeds}
+        for name, values in varying.items():
+            if name in self.feeds:
+                given[name] = np.array(values, self.feeds[name].dtype)
+        if NUMBER in self.feeds and not given:
+            given[NUMBER] = np.arange(count)
+        for name, v in self.feeds.items():
+            if name not in given:
+                declared = self.plan.declared.get(name, v.tensor_type)
+                raise missing(name, declared, v.where)
         parts = [
-            self._call(compiled, {n: a[start:stop] for n, a in scanned.items()}, scope, rates)
-            for compiled, start, stop in self._calls(scanned, count)
+            self._call(compiled, {n: a[start:stop] for n, a in given.items()}, stop - start,
+                       scope, rates)
+            for compiled, start, stop in self._calls(given, count)
+        ]  # fmt: skip
+        found = [np.concatenate(p) if len(p) > 1 else p[0] for p in zip(*parts, strict=True)]
+        return [
+            np.stack([np.asarray(v.value)] * count) if isinstance(v, Constant) else value
+            for v, value in zip(self.plan.step.fetch, found, strict=True)
         ]
-        found = {n: np.concatenate([p[n] for p in parts]) if len(parts) > 1 else parts[0][n]
-                 for n in parts[0]}  # fmt: skip
-        found |= {n: np.stack([np.asarray(v)] * count) for n, v in self.constants.items()}
-        return found
 
     def _calls(
-        self, scanned: Mapping[str, np.ndarray], count: int
+        self, given: Mapping[str, np.ndarray], count: int
     ) -> Iterator[tuple[CompiledProgram, int, int]]:
         """What runs which steps, call by call."""
-        fed = sum(a[0].nbytes for a in scanned.values())
+        fed = sum(a[0].nbytes for a in given.values())
         fitting = max(1, CALL_BYTES // max(fed, self.kept_bytes, 1))
         start = 0
         if self.turn and min(count, fitting) >= 2 * self.turn:
@@ -124,38 +131,36 @@ class CompiledSteps:
     def _call(
         self,
         compiled: CompiledProgram,
-        scanned: Mapping[str, np.ndarray],
+        given: Mapping[str, np.ndarray],
+        count: int,
         scope: Scope,
         rates: Mapping[str, Rate],
-    ) -> dict[str, np.ndarray]:
-        plan = compiled.plan
-        assert isinstance(plan, StepsPlan)
-        count = len(next(iter(scanned.values())))
-        stacked = {**scanned, **{n: c.upcoming(count) for n, c in self.tables.counts.items()}}
-        if plan.turn:
-            stacked = {n: a.reshape(-1, plan.turn, *a.shape[1:]) for n, a in stacked.items()}
-        inputs = {name + STEPS: array for name, array in stacked.items()}
+    ) -> list[np.ndarray]:
+        step, turn = compiled.plan.step, compiled.plan.setting.turn
+        seen = {row.seen.name: self.tables.counts[own.seen.name].upcoming(count)
+                for row, own in zip(step.rows, self.tables.all, strict=True)}  # fmt: skip
+        stacked = {step.slices[name].name: array for name, array in given.items()} | seen
+        if turn:
+            stacked = {n: a.reshape(-1, turn, *a.shape[1:]) for n, a in stacked.items()}
         rows = self.tables.rows(scope)
-        for name, found in zip(plan.row.values(), rows, strict=True):
-            inputs[name] = found.take(plan.turn or count)
-        values = compiled.run(inputs, scope, rates, on_device=True)
-        results = {v.name: value for v, value in zip(plan.fetch, values, strict=True)}
+        for row, own in zip(step.rows, rows, strict=True):
+            stacked[row.row.name] = own.take(turn or count)
+        values = compiled.run(stacked, scope, rates, on_device=True)
+        fetched, new_rows = values[: len(step.fetch)], values[len(step.fetch) :]
         for counts in self.tables.counts.values():
             counts.advance(count, scope)
-        for table, found in zip(plan.found, rows, strict=True):
-            new = results.pop(plan.new_row[table.new_row])
+        for (_, name), own, new in zip(self.tables.names, rows, new_rows, strict=True):
             # A turn's rows have a buffer of the layout's, of which ``new`` is a copy that goes.
-            array = to_numpy(new) if plan.turn else new.numpy()
-            found.put(array, scope.values[table.count])
-        arrays = {name.removesuffix(STEPS): to_numpy(value) for name, value in results.items()}
-        if plan.turn:
-            arrays = {n: a.reshape(count, *a.shape[2:]) for n, a in arrays.items()}
-        return arrays
+            array = to_numpy(new) if turn else new.numpy()
+            own.put(array, scope.values[name])
+        arrays = [to_numpy(value) for value in fetched]
+        return [
+            a.reshape(count, *a.shape[2:]) if turn and not isinstance(v, Constant) else a
+            for v, a in zip(step.fetch, arrays, strict=True)
+        ]
 
     def _counted_apart(self) -> CompiledSteps:
-        """These steps, compiled for tables of which some were updated alone."""
+        """What runs where some tables were updated alone."""
         if self._apart is None:
-            plan = self.plan.apart()
-            assert isinstance(plan, StepsPlan)
-            self._apart = CompiledSteps(plan, self.place)
+            self._apart = CompiledSteps(self.plan.relaid(apart=True), self.place)
         return self._apart

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -91,8 +91,33 @@ class Scope:
     """
 
     def __init__(self) -> None:
-        self.values: dict[str, Value | None] = {}
-        self.spares: dict[str, Value] = {}  # the other buffer of a variable that steps assign
+        self._held: tuple[dict[str, Value | None], dict[str, Value]] = {}, {}
+
+    @property
+    def values(self) -> dict[str, Value | None]:
+        """The value of each variable."""
+        return self._held[0]
+
+    @property
+    def spares(self) -> dict[str, Value]:
+        """The other buffer of each variable that steps assign."""
+        return self._held[1]
+
+    def publish(
+        self,
+        values: Mapping[str, Value],
+        spares: Mapping[str, Value],
+        without_spare: Collection[str] = (),
+    ) -> None:
+        """Let ``values`` be the state from one moment on: whoever looks sees all or none.
+
+        ``spares`` are the buffers that steps may write to next; variables named in
+        ``without_spare`` have none any more.
+        """
+        kept = {**self._held[1], **spares}
+        for name in without_spare:
+            kept.pop(name, None)
+        self._held = {**self._held[0], **values}, kept
 
     def var(self, name: str) -> ScopeVariable:
         """The variable called ``name``, made without a value if the scope has none."""
@@ -137,6 +162,6 @@ def global_scope() -> Scope:
 
 @contextmanager
 def scope_guard(scope: Scope) -> Iterator[None]:
-    """Use another scope inside, in this thread or asyncio task only."""
+    """Inside, and in this thread or asyncio task only, runs use ``scope`` unless given another."""
     with Setting(current_scope.inner, scope):
         yield

@@ -7,10 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from graphopt.ir.model.current_scope import uninitialized
-from graphopt.ir.model.program import Program
+from graphopt.ir.model.step import LEFT, Row
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.types import TensorType
-from graphopt.passes.memory.asgd_rows import PARTS, Table
 from graphopt.runtime.ort.bindings import Binding
 from graphopt.runtime.ort.place import Place
 from graphopt.runtime.ort.value_types import misfit
@@ -23,38 +22,37 @@ from graphopt.runtime.state.storages import rows_of
 
 
 class Tables:
-    """The tables whose rows a compiled Program moves.
+    """The tables of which a compiled Step moves rows, where the runtime keeps them.
 
     Args:
-        tables: which they are, and which rows a step reads and writes.
-        step: the Program of one step.
+        rows: which they are, and which rows a step reads and writes.
         storages: where each table lies, by name.
         place: where steps run.
 
     Attributes:
-        all: each table with its variable.
+        all: the rows.
+        names: of each the input that reads it, and the state that counts the steps.
         counts: how many steps the tables have seen, by the input that steps read it from.
     """
 
-    def __init__(
-        self, tables: Sequence[Table], step: Program, storages: Mapping[str, str], place: Place
-    ) -> None:
-        variables = step.global_block().vars
-        dtypes = {t.seen: variables[t.seen].dtype for t in tables}
-        self.all = [(table, variables[table.name]) for table in tables]
+    def __init__(self, rows: Sequence[Row], storages: Mapping[str, str], place: Place) -> None:
+        self.all = list(rows)
+        # Names, which a step needs without asking for attributes.
+        self.names = [(row.row.name, row.count.name) for row in rows]
         self._factors: dict[str, list[TensorType]] = {}
-        for table, v in self.all:
-            if table.part:
-                found = variables[table.row].tensor_type
-                whole = TensorType(found.dtype, (v.shape[0], *(found.shape or ())))
-                self._factors.setdefault(table.name, []).append(whole)
+        for row in rows:
+            if row.part:
+                found = row.row.tensor_type
+                whole = TensorType(found.dtype, (row.table.shape[0], *(found.shape or ())))
+                self._factors.setdefault(row.table.name, []).append(whole)
         self.place, self.storages = place, storages
         self._fitting: dict[str, Rows] = {}
-        names = {t.seen: dict.fromkeys(u.count for u in tables if u.seen == t.seen) for t in tables}
-        self.counts = {
-            t.seen: Counts([variables[c] for c in names[t.seen]], v.shape[0], dtypes[t.seen], place)
-            for t, v in self.all
-        }
+        self.counts = {row.seen.name: self._counts(row) for row in rows}
+
+    def _counts(self, row: Row) -> Counts:
+        """The count that a row's table shares with others."""
+        states = dict.fromkeys(other.count for other in self.all if other.seen is row.seen)
+        return Counts([*states], row.table.shape[0], row.seen.dtype, self.place)
 
     def agree(self, scope: Scope) -> bool:
         """Whether tables that share a count have seen as many steps, as they have in ``scope``.
@@ -90,17 +88,18 @@ class Tables:
             FeedError: one has another type than the Program's.
         """
         found = []
-        for table, v in self.all:
-            rows = self._part(table, v, scope) if table.part else self._rows(v, scope)
-            rows.locate(scope.values[table.count])
+        for row, (_, count) in zip(self.all, self.names, strict=True):
+            rows = self._part(row, scope) if row.part else self._rows(row.table, scope)
+            rows.locate(scope.values[count])
             found.append(rows)
         return found
 
-    def _part(self, table: Table, v: Variable, scope: Scope) -> Rows:
-        value: object = scope.values.get(v.name)
+    def _part(self, row: Row, scope: Scope) -> Rows:
+        value: object = scope.values.get(row.table.name)
         if not isinstance(value, Factored):
-            raise uninitialized(v)
-        return value.parts[PARTS.index(table.part)]
+            raise uninitialized(row.table)
+        left, right = value.parts
+        return left if row.part == LEFT else right
 
     def _rows(self, v: Variable, scope: Scope) -> Rows:
         """The table's rows; a value that is still in one piece, such as a loaded one, is cut up."""
@@ -140,9 +139,9 @@ class Tables:
             The rows that the run moves, for ``commit``.
         """
         found = self.rows(scope)
-        for (table, _), output, rows in zip(self.all, outputs, found, strict=True):
-            binding.input(table.row, rows.read())
-            binding.output(output, rows.target(table.row in over))
+        for (row, _), output, rows in zip(self.names, outputs, found, strict=True):
+            binding.input(row, rows.read())
+            binding.output(output, rows.target(row in over))
         for name, counts in self.counts.items():
             seen = counts.seen()
             if bound.get(name) is not seen:
@@ -159,8 +158,8 @@ class Tables:
         """
         for counts in self.counts.values():
             counts.advance(1, scope)
-        for (table, _), rows in zip(self.all, moved, strict=True):
-            rows.commit(scope.values[table.count])
+        for (_, count), rows in zip(self.names, moved, strict=True):
+            rows.commit(scope.values[count])
 
 
 class Counts:

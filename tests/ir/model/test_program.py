@@ -227,13 +227,13 @@ def test_verify_finds_each_broken_invariant(program):
     program.recorder().Relu(program.recorder().Exp(x))
     exp, relu = block.ops
 
-    block.ops = [relu, exp]
+    block.reorder([relu, exp])
     with pytest.raises(VerifyError, match="used before"):
         verify(program)
-    block.ops = [exp, exp, relu]
+    block.reorder([exp, exp, relu])
     with pytest.raises(VerifyError, match="assigned twice"):
         verify(program)
-    block.ops = [exp, relu]
+    block.reorder([exp, relu])
     relu.block = None
     with pytest.raises(VerifyError, match="know its block"):
         verify(program)

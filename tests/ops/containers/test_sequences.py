@@ -18,8 +18,9 @@ from graphopt.ir.model.program import Program
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.text.verify import verify
 from graphopt.ir.types.types import ContainerType, TensorType, container
-from graphopt.onnxio.write import inlined, lower
+from graphopt.onnxio.write import inlined
 from graphopt.passes.gradients.backward import gradients
+from tests.helpers import lowered
 from tests.ops import harness, on_onnxruntime
 
 STEP = 1e-5
@@ -336,7 +337,7 @@ def test_an_absent_optional_has_an_empty_gradient(listed):
     dw, do = gradients([y], [w, o])
     assert dw is not None
     assert do is not None
-    model = inlined(lower(program, [w, o], [dw, do]).model)
+    model = inlined(lowered(program, [w, o], [dw, do]).model)
     session = onnx.reference.ReferenceEvaluator(model)
     found: Any = session.run(None, {"w": W, "o": None})
     np.testing.assert_allclose(found[0], np.cos(W))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from graphopt.ir.model.program import Program
-from graphopt.onnxio.write import lower
 from graphopt.passes.gradients.backward import gradients
+from tests.helpers import lowered
 from tests.ops.harness import evaluate
 from tests.ops.test_runs import run_onnxruntime
 
@@ -44,7 +44,7 @@ def test_pads_may_be_negative(mode, pads, expected, fed):
     assert grad is not None
     feeds = {"x": X, **({"pads": given} if fed else {})}
     inputs = [program.global_block().vars[name] for name in feeds]
-    (found,) = run_onnxruntime(lower(program, inputs, [grad]).model, feeds)
+    (found,) = run_onnxruntime(lowered(program, inputs, [grad]).model, feeds)
     assert found.tolist() == expected
 
 
@@ -75,6 +75,6 @@ def test_dims_of_size_zero():
     y = program.recorder().Slice(x, [0], [5], [0], [2])
     (grad,) = gradients([y], [x])
     assert grad is not None
-    model = lower(program, [x], [grad]).model
+    model = lowered(program, [x], [grad]).model
     (found,) = run_onnxruntime(model, {"x": np.zeros((0, 3), "f4")})
     assert found.shape == (0, 3)

@@ -13,7 +13,7 @@ from graphopt.ir.model.program import Program
 from graphopt.onnxio.write import lower
 from graphopt.ops.registry.formulations import AS_IS, FORMULATIONS, MEASURED, Machine
 from graphopt.passes.kernels.formulate import Formulate, chosen
-from graphopt.passes.select.prune import free_variables
+from graphopt.passes.select.functional import functional
 from graphopt.runtime.ort.channel_blocks import block_size
 from graphopt.runtime.ort.providers.cpu import CPUPlace
 
@@ -65,11 +65,10 @@ def recorded(type, sizes):
     return program, result, feeds
 
 
-def run(program, name, feeds):
-    inputs = free_variables(program)
-    model = lower(program, inputs, [program.global_block().var(name)]).model
+def run(step, feeds):
+    model = lower(step).model
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {v.name: feeds[v.name] for v in inputs})[0]
+    return session.run(None, {v.name: feeds[v.name] for v in step.inputs()})[0]
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +98,16 @@ def check(machine, type, sizes):
     op = program.global_block().ops[-1]
     (found,) = FORMULATIONS[type]
     assert found.fits(op, machine)
-    expected = run(Formulate().run(program), result.name, feeds)
+    step = functional(program, fetch=[result])
+    expected = run(Formulate().run(step), feeds)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(AS_IS, type, lambda *_: float("inf"))
         assert chosen(op, machine) is found
-        formulated = Formulate(block=machine.block).run(program)
+        formulated = Formulate(block=machine.block).run(step)
     types = [op.type for op in formulated.global_block().ops]
     assert "com.microsoft.nchwc::Conv" in types
     assert formulated.global_block().var(result.name).tensor_type == result.tensor_type
-    np.testing.assert_array_equal(run(formulated, result.name, feeds), expected)
+    np.testing.assert_array_equal(run(formulated, feeds), expected)
 
 
 @pytest.mark.parametrize("sizes", EXAMPLES)

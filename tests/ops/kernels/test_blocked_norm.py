@@ -11,7 +11,7 @@ from graphopt.ir.model.program import Program
 from graphopt.onnxio.write import lower
 from graphopt.ops.registry.formulations import AS_IS, MEASURED
 from graphopt.passes.kernels.formulate import Formulate
-from graphopt.passes.select.prune import free_variables
+from graphopt.passes.select.functional import functional
 from graphopt.runtime.ort.channel_blocks import block_size
 from graphopt.runtime.ort.providers.cpu import CPUPlace
 
@@ -54,28 +54,26 @@ def recorded(type, shape, offset=0.0):
     return program, made if results > 1 else (made,), feeds
 
 
-def run(program, names, feeds):
-    inputs = free_variables(program)
-    fetch = [program.global_block().var(name) for name in names]
-    model = lower(program, inputs, fetch).model
+def run(step, feeds):
+    model = lower(step).model
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {v.name: feeds[v.name] for v in inputs})
+    return session.run(None, {v.name: feeds[v.name] for v in step.inputs()})
 
 
 def both(machine, type, shape, offset=0.0):
     """The results of the portable form and of the one in blocks."""
     program, results, feeds = recorded(type, shape, offset)
-    names = [v.name for v in results]
-    expected = run(Formulate().run(program), names, feeds)
+    step = functional(program, fetch=results)
+    expected = run(Formulate().run(step), feeds)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(AS_IS, type, lambda *_: float("inf"))
-        formulated = Formulate(block=machine.block).run(program)
+        formulated = Formulate(block=machine.block).run(step)
     types = {op.type for op in formulated.global_block().ops}
     assert "com.microsoft.nchwc::GlobalAveragePool" in types
     assert type not in types
     for v in results:
         assert formulated.global_block().var(v.name).tensor_type == v.tensor_type
-    return expected, run(formulated, names, feeds)
+    return expected, run(formulated, feeds)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -102,5 +100,5 @@ def test_a_mean_far_from_0_costs_no_digits_of_the_variance(machine, type):
 )
 def test_other_channels_and_ranks_stay_portable(machine, type, shape):
     program, _, _ = recorded(type, shape)
-    formulated = Formulate(block=machine.block).run(program)
+    formulated = Formulate(block=machine.block).run(functional(program))
     assert not any("nchwc" in op.type for op in formulated.global_block().ops)

@@ -10,6 +10,7 @@ from graphopt.ops.registry.formulations import AS_IS, FORMULATIONS, MEASURED
 from graphopt.passes.engine.dead import DeadCode
 from graphopt.passes.gradients.backward import gradients
 from graphopt.passes.kernels.formulate import Formulate, chosen
+from graphopt.passes.select.functional import functional
 from tests.ops.kernels.test_blocked_conv import run
 
 TYPE = "MaxPoolGradient"
@@ -31,8 +32,8 @@ def pooled(shape, kernel):
 def formulated(program, result):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(AS_IS, TYPE, lambda *_: float("inf"))
-        new = Formulate().run(program)
-    return DeadCode((result.name,)).run(new)
+        new = Formulate().run(functional(program, fetch=[result]))
+    return DeadCode().run(new)
 
 
 @given(
@@ -54,9 +55,8 @@ def test_equals_the_portable_one(rows, cols, levels, seed):
         "dY": rng.normal(size=(2, 3, height, width)).astype("f4"),
     }
     feeds["X"].ravel()[rng.integers(0, feeds["X"].size, 2)] = [np.inf, -np.inf]
-    expected = run(Formulate().run(program), dX.name, feeds)
-    new = formulated(program, dX)
-    np.testing.assert_array_equal(run(new, dX.name, feeds), expected)
+    expected = run(Formulate().run(functional(program, fetch=[dX])), feeds)
+    np.testing.assert_array_equal(run(formulated(program, dX), feeds), expected)
 
 
 def test_no_positions_are_asked_for():

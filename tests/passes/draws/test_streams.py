@@ -15,15 +15,15 @@ from graphopt.onnx import to_model
 from graphopt.parameters import create_parameter
 from graphopt.passes.draws.streams import Streams, advances, below, is_stream
 from graphopt.passes.gradients.backward import append_backward, gradients
-from graphopt.passes.select.prune import free_variables
 from graphopt.runtime.front.executor import Executor
-from graphopt.runtime.plan.plan import Plan
+from graphopt.runtime.plan.plan import plan_file
 from graphopt.runtime.request.fetches import as_request
 from graphopt.runtime.state.scope import Scope
 from graphopt.scoping import default_main_program, default_startup_program, program_guard
 from graphopt.tensor import mean
 from graphopt.tensor.random import rand, stream_seed
 from tests.helpers import held
+from tests.passes.both_runtimes import as_step
 
 N = 1000  # draws are N by N: a million
 
@@ -257,12 +257,12 @@ w <- Sub(w, 0.1)
 """
 
 
-def plan(program, fetch, feed=("x",)):
-    return Plan(program, as_request(program, fetch), feed)
+def planned(program, fetch, feed=("x",)):
+    return plan_file(program, as_request(program, fetch), feed)
 
 
 def assigned(program, fetch):
-    return [v.name for v in plan(program, fetch).state]
+    return [v.name for v in planned(program, fetch).step.next_state]
 
 
 def test_runs_that_draw_and_change_state_advance():
@@ -272,7 +272,7 @@ def test_runs_that_draw_and_change_state_advance():
     assert assigned(p, ["h"]) == ["w"]  # nothing kept draws
     assert assigned(p, ["loss", [update]]) == [COUNTER, "w"]
     assert assigned(p, ["h", [update]]) == ["w"]
-    assert plan(p, ["loss"]).inputs[1].name == COUNTER
+    assert planned(p, ["loss"]).inputs[1].name == COUNTER
 
 
 def test_a_run_for_gradients_alone_does_not_advance():
@@ -314,11 +314,12 @@ def test_a_taken_name_is_refused():
 
 def test_what_has_no_counter_or_no_seed_is_left():
     text = "feed x : f32[N, 4]\ny : f32[N, 4] = Dropout(x, 0.5, true, seed=3)"
-    p = parse(text)
-    assert Streams().run(p).text(where=False) == p.text(where=False)
+    step = as_step(text, "y")
+    assert not Streams().needed(step)
+    assert Streams().run(step).text(where=False) == step.text(where=False)
     for call in ("Dropout(x, 0.5, true)", "Dropout(x, 0.5, false, seed=3)", "RandomNormalLike(x)"):
-        p = parse(TRAINING + f"z : f32[N, 4] = {call}")
-        kept = [op.type for op in Streams(COUNTER).run(p).global_block().ops]
+        step = as_step(TRAINING + f"z : f32[N, 4] = {call}", "z")
+        kept = [op.type for op in Streams(COUNTER).run(step).global_block().ops]
         assert kept.count(call.split("(")[0]) == 1
 
 
@@ -343,10 +344,11 @@ def test_a_forward_run_of_a_training_program_drops():
 
 
 def test_scopes_and_roles_are_kept():
-    p = parse(TRAINING)
-    op = next(op for op in p.global_block().ops if op.type == "Dropout")
+    step = as_step(TRAINING, "loss")
+    op = next(op for op in step.global_block().ops if op.type == "Dropout")
     op.scope = "/encoder/"
-    made = [o for o in Streams(COUNTER).run(p).global_block().ops if o.made_by == "streams"]
+    drawn = Streams(COUNTER).run(step)
+    made = [o for o in drawn.global_block().ops if o.made_by == "streams"]
     assert {str(o.role) for o in made} == {"forward"}
     assert [o.scope for o in made][-1] == "/encoder/"
-    assert free_variables(Streams(COUNTER).run(p))[0].name == COUNTER
+    assert COUNTER in [v.name for v in drawn.inputs()]

@@ -2,12 +2,19 @@ import pytest
 
 from graphopt.ir.text.parse import parse
 from graphopt.passes.engine.dead import DeadCode
-from graphopt.passes.select.feed_cut import Cut
-from tests.passes.both_runtimes import RUNTIMES, Runner, agree, lines, rewritten, sample_values
+from tests.passes.both_runtimes import (
+    RUNTIMES,
+    Runner,
+    agree,
+    as_step,
+    lines,
+    rewritten,
+    sample_values,
+)
 
 
 def live(text, *keep):
-    return rewritten(DeadCode(keep=keep), text)
+    return rewritten(DeadCode(), text, *keep)
 
 
 def test_state_and_what_is_asked_for():
@@ -20,8 +27,12 @@ def test_state_and_what_is_asked_for():
     s <- Add(s, a)
     d : f32[2] = Sin(x)
     """
-    assert live(text, "d") == ["a : f32[2] = Exp(x)", "s <- Add(s, a)", "d : f32[2] = Sin(x)"]
-    assert not DeadCode().run(parse(text)).global_block().has_var("b")
+    assert live(text, "d") == [
+        "a : f32[2] = Exp(x)",
+        "s@NEXT : f32[2] = Add(s, a)",
+        "d : f32[2] = Sin(x)",
+    ]
+    assert not DeadCode().run(as_step(text)).global_block().has_var("b")
 
 
 def test_optional_results():
@@ -30,8 +41,8 @@ def test_optional_results():
     y : f32[1, 1, 2, 2] = MaxPool(x, kernel_shape=[2, 2], strides=[2, 2])
     i : i64[1, 1, 2, 2]
     """
-    assert live(text, "y") == lines(parse(text))[:1]
-    assert live(text, "i") == lines(parse(text))
+    assert live(text, "y") == lines(as_step(text, "y"))[:1]
+    assert live(text, "i") == lines(as_step(text, "i"))
 
 
 NEST = """
@@ -149,14 +160,5 @@ def test_what_is_scanned_in_vain():
 def test_each_result_alone_is_the_same(name, runtime, rng):
     program = parse(NEST)
     values = sample_values(program, rng)
-    found = Runner(DeadCode(keep=(name,)).run(program), [name], values, runtime).step()
+    found = Runner(DeadCode().run(as_step(program, name)), [name], values, runtime).step()
     agree(found, Runner(program, [name], values, runtime).step())
-
-
-def test_what_is_fed_is_not_made():
-    text = (
-        "feed x : f32[2]\na : f32[2] = Exp(x)\ny : f32[2] = Neg(a)\nstate s : f32[2]\ns <- Abs(x)"
-    )
-    program = parse(text)
-    assert Cut(feed=("x",)).run(program) is program
-    assert rewritten(Cut(feed=("x", "a", "s")), text) == ["y : f32[2] = Neg(a)", "s <- Abs(x)"]

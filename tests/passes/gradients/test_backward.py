@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import graphopt as go
 from graphopt.errors import ArgumentError, GradientError, LossError, ShapeError
 from graphopt.ir.model.operator import Role
 from graphopt.ir.model.program import Program
@@ -272,3 +273,22 @@ def test_the_mean_of_an_empty_batch_has_an_empty_gradient():
     (dx,) = gradients([p.recorder().Mul(var(p, "y"), 2.0)], [x])
     (found,), _ = evaluate(p, [dx], {"x": np.zeros((0, 3))})
     assert found.shape == (0, 3)
+
+
+def test_a_gradient_reads_what_the_op_that_assigns_a_state_read(rng):
+    """s <- s x, and then the derivative of its sum for x: what s was before."""
+    main = go.static.Program()
+    block = main.global_block()
+    s = block.create_var("s", [3], persistable=True)
+    x = block.create_var("x", [3])
+    x.is_data = True
+    g = main.recorder()
+    g.emit("Mul", s, x, into=[s])
+    y = g.ReduceSum(g.Mul(s, s), keepdims=0)
+    (dx,) = go.static.gradients([y], [x])
+    assert dx is not None
+    exe, scope = go.static.Executor(), go.static.Scope()
+    before, value = rng.normal(size=(2, 3)).astype("f4")
+    scope.put("s", before)
+    (found,) = exe.run(main, {"x": value}, [dx], scope=scope)
+    np.testing.assert_allclose(found, 2 * before * before * value, rtol=1e-5)

@@ -12,9 +12,9 @@ from graphopt.ir.text.parse import parse
 from graphopt.ir.text.verify import verify
 from graphopt.onnxio.read import read
 from graphopt.onnxio.source import open_model
-from graphopt.onnxio.write import lower
 from graphopt.passes.gradients.backward import gradients
 from graphopt.passes.select.prune import Prune
+from tests.helpers import lowered
 from tests.ops import on_onnxruntime
 from tests.passes.random_programs import RandomProgram
 
@@ -85,7 +85,7 @@ def test_copies_print_and_run_alike(seed):
 def test_written_and_read_back(seed):
     made = RandomProgram(Random(seed))
     block = made.program.global_block()
-    model = lower(made.program, [block.vars[k] for k in made.feeds], [made.target]).model
+    model = lowered(made.program, [block.vars[k] for k in made.feeds], [made.target]).model
     onnx.checker.check_model(model, full_check=True)
     back = read(open_model(model))
     verify(back.program)

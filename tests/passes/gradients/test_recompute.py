@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import graphopt as go
+from graphopt.ir.model.operator import Operator, Role
 from graphopt.ir.text.verify import verify
 from tests.helpers import held
 
@@ -67,3 +68,31 @@ def test_names_and_bad_checkpoints():
         pairs = go.static.append_backward(loss, checkpoints=[h.name])
     assert len(pairs) == 4
     verify(main)
+
+
+def test_nothing_is_recomputed_before_a_gradient_has_arrived():
+    """Else it would be merged with the first time, or run early, and all would be kept."""
+    main, _, _ = network(True)
+    again = [op for op in main.global_block().ops if op.made_by == "recompute"]
+    redone = {op for op in again if op.type in ("Tanh", "Erf", "Gelu", "Dropout")}
+    assert len(redone) >= 3
+    for op in redone:
+        waiting = [op]
+        above: set[Operator] = set()
+        while waiting:
+            makers = {v.maker for v in waiting.pop().operands()} - {None} - above
+            above |= makers
+            waiting += makers
+        assert any(o.role is Role.BACKWARD and o.made_by == "backward" for o in above), op
+
+
+def test_the_executor_redoes_what_lies_between_checkpoints():
+    """The compiled step has each activation of a segment twice."""
+    counts = []
+    for checkpointed in (False, True):
+        main, startup, loss = network(checkpointed)
+        exe, scope = go.static.Executor(), go.static.Scope()
+        exe.run(startup, scope=scope)
+        step = exe.prepare(main, {"x": np.ones((6, 8), "f4")}, [loss], scope)
+        counts.append(sum(op.type == "Tanh" for op in step.program.global_block().ops))
+    assert counts == [4, 4 + 3]

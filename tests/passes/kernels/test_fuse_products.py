@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 
-from graphopt.ir.text.parse import parse
 from graphopt.passes.kernels.forms import LAST, Fuse
-from tests.passes.both_runtimes import RUNTIMES, Runner, agree, lines, rewritten, sample_values
+from tests.passes.both_runtimes import (
+    RUNTIMES,
+    Runner,
+    agree,
+    as_step,
+    lines,
+    rewritten,
+    sample_values,
+)
 
 DECLARED = """
 feed a : f32[512, 4]
@@ -168,23 +175,21 @@ UNTOUCHED = {
 @pytest.mark.parametrize("name", CASES)
 def test_form(name):
     ops, expected = CASES[name]
-    assert rewritten(Fuse(keep=("y",)), DECLARED + ops) == expected.split("\n")
+    assert rewritten(Fuse(), DECLARED + ops, "y") == expected.split("\n")
 
 
 @pytest.mark.parametrize("name", UNTOUCHED)
 def test_untouched(name):
-    program = parse(DECLARED + UNTOUCHED[name])
-    assert lines(Fuse(keep=("y",)).run(program)) == lines(program)
+    step = as_step(DECLARED + UNTOUCHED[name], "y")
+    assert rewritten(Fuse(), step) == lines(step)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_values(name, runtime, rng):
-    program = parse(DECLARED + CASES[name][0])
-    values = sample_values(program, rng)
-    found, expected = (
-        Runner(p, ["y"], values, runtime).step() for p in (Fuse(keep=("y",)).run(program), program)
-    )
+    step = as_step(DECLARED + CASES[name][0], "y")
+    values = sample_values(step, rng)
+    found, expected = (Runner(s, [], values, runtime).step() for s in (Fuse().run(step), step))
     agree(found, expected)
 
 
@@ -194,9 +199,9 @@ def test_every_form_has_a_case():
 
 
 def test_infinities_of_a_wide_product_stay_where_they_are():
-    program = parse(DECLARED + "y : f32[512, 256] = Gemm(a, b, c)")
+    step = as_step(DECLARED + "y : f32[512, 256] = Gemm(a, b, c)", "y")
     values = {"a": np.ones((512, 4), "f4"), "b": np.ones((4, 256), "f4"), "c": np.zeros(256, "f4")}
     values["c"][3] = np.inf
-    [found] = Runner(Fuse(keep=("y",)).run(program), ["y"], values, "onnxruntime").step()
+    [found] = Runner(Fuse().run(step), [], values, "onnxruntime").step()
     assert np.isinf(found[:, 3]).all()
     assert np.isfinite(np.delete(found, 3, axis=1)).all()

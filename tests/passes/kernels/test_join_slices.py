@@ -4,7 +4,15 @@ import pytest
 
 from graphopt.ir.text.parse import parse
 from graphopt.passes.kernels.join_slices import JoinSlices
-from tests.passes.both_runtimes import RUNTIMES, Runner, agree, lines, rewritten, sample_values
+from tests.passes.both_runtimes import (
+    RUNTIMES,
+    Runner,
+    agree,
+    as_step,
+    lines,
+    rewritten,
+    sample_values,
+)
 
 DECLARED = """
 feed x : f32[2, 6]
@@ -78,20 +86,17 @@ def test_joined(name):
 
 @pytest.mark.parametrize("name", UNTOUCHED)
 def test_untouched(name):
-    program = parse(DECLARED + UNTOUCHED[name])
-    assert lines(JoinSlices().run(program)) == lines(program)
+    step = as_step(DECLARED + UNTOUCHED[name])
+    assert rewritten(JoinSlices(), step) == lines(step)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_values(name, runtime, rng):
     program = parse(DECLARED + CASES[name][0])
-    values, fetch = sample_values(program, rng), [n for n in "abcd" if n in names(program)]
+    step = as_step(program, *(n for n in "abcd" if program.global_block().has_var(n)))
+    values = sample_values(step, rng)
     found, expected = (
-        Runner(p, fetch, values, runtime).step() for p in (JoinSlices().run(program), program)
+        Runner(s, [], values, runtime).step() for s in (JoinSlices().run(step), step)
     )
     agree(found, expected)
-
-
-def names(program):
-    return {v.name for op in program.global_block().ops for v in op.writes()}

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 import graphopt as go
-from graphopt.ir.text.parse import parse
 from graphopt.ops.kernels.blocked import Blocks
 from graphopt.ops.registry.formulations import AS_IS
 from graphopt.passes.engine.dead import DeadCode
 from graphopt.passes.kernels.scale_filters import ScaleFilters
 from graphopt.passes.kernels.stay_blocked import StayBlocked
+from graphopt.passes.pipelines import WITHOUT
 from graphopt.runtime.ort.channel_blocks import block_size
 from graphopt.runtime.ort.providers.cpu import CPUPlace
 from graphopt.runtime.plan import plan
 from tests.helpers import held
-from tests.passes.both_runtimes import lines
+from tests.passes.both_runtimes import as_step, lines
 
 F = go.nn.functional
 DECLARED = """
@@ -94,11 +94,11 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_form(name):
     ops, expected = CASES[name]
-    program = parse(DECLARED + ops)
-    changed = program
-    for step in (ScaleFilters(keep=("y",)), StayBlocked(keep=("y",)), DeadCode(keep=("y",))):
-        changed = step.run(changed)
-    untouched = DeadCode(keep=("y",)).run(program)
+    step = as_step(DECLARED + ops, "y")
+    changed = step
+    for change in (ScaleFilters(), StayBlocked(), DeadCode()):
+        changed = change.run(changed)
+    untouched = DeadCode().run(step)
     assert lines(changed) == (lines(untouched) if expected is None else expected.split("\n"))
 
 
@@ -155,7 +155,7 @@ def test_steps_equal_the_plain_ones(width, monkeypatch):
     losses, state = trained(width)
     assert bool(means) == (width == 16)
     monkeypatch.setattr(plan, "block_size", lambda place: 0)
-    monkeypatch.setenv(plan.WITHOUT, "ScaleFilters StayBlocked Fuse Simplify")
+    monkeypatch.setenv(WITHOUT, "ScaleFilters StayBlocked Fuse Simplify")
     plain_losses, plain = trained(width)
     np.testing.assert_allclose(losses, plain_losses, rtol=1e-5)
     assert plain_losses[0] != plain_losses[-1]

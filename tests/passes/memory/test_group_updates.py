@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import graphopt as go
-from graphopt.ir.text.parse import parse
 from graphopt.passes.memory.group_updates import GroupUpdates
+from tests.passes.both_runtimes import as_step
 
 O = go.optimizer  # noqa: E741
 OPTIMIZERS = {
@@ -64,8 +64,8 @@ def test_an_update_that_is_read_in_between_stays():
     c <- Add(c, a)
     b <- SGD(b, db, lr)
     """
-    program = parse(text)
-    assert GroupUpdates(least=2).run(program) is program
+    step = as_step(text)
+    assert GroupUpdates(least=2).run(step).text() == step.text()
 
 
 @pytest.mark.parametrize("change", ["lr2", "f64", "[2, 1]", "long"])
@@ -73,7 +73,7 @@ def test_what_differs_is_not_grouped(change):
     shape = {"[2, 1]": "[2, 1]", "long": "[99]"}.get(change, "[2]")
     dtype = "f64" if change == "f64" else "f32"
     rate = "lr2" if change in ("lr2", "f64") else "lr"
-    program = parse(f"""
+    step = as_step(f"""
     param a : f32[2]
     param b : {dtype}{shape}
     state lr : f32[]
@@ -84,4 +84,4 @@ def test_what_differs_is_not_grouped(change):
     a <- SGD(a, da, lr)
     b <- SGD(b, db, {rate})
     """)
-    assert GroupUpdates(least=2, longest=50).run(program) is program
+    assert GroupUpdates(least=2, longest=50).run(step).text() == step.text()

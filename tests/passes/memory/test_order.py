@@ -11,9 +11,8 @@ import pytest
 import graphopt as go
 from graphopt.ir.model.operator import Role
 from graphopt.ir.model.program import Program
-from graphopt.ir.text.parse import parse
 from graphopt.passes.memory.order import Schedule
-from tests.passes.both_runtimes import Runner, agree, sample_values
+from tests.passes.both_runtimes import Runner, agree, as_step, sample_values
 
 F = go.nn.functional
 DECLARED = """
@@ -31,49 +30,51 @@ UPDATE = "-- update\n"
 # ops: what they make, in the order they run
 CASES = {
     "updates behind their gradients": (
-        WEIGHT + BIAS + UPDATE + "b <- SGD(b, db, lr)\nw <- SGD(w, dw, lr)\n", "dw w db b",
+        WEIGHT + BIAS + UPDATE + "b <- SGD(b, db, lr)\nw <- SGD(w, dw, lr)\n",
+        "dw w@NEXT db b@NEXT",
     ),
     "what an update reads beside the gradient": (
         "-- forward\nr : f32[3, 4] = Exp(m)\n-- backward\n" + BIAS + WEIGHT + UPDATE
-        + "s : f32[3, 4] = Add(dw, r)\nw <- SGD(w, s, lr)\nb <- SGD(b, db, lr)\n", "r db b dw s w",
+        + "s : f32[3, 4] = Add(dw, r)\nw <- SGD(w, s, lr)\nb <- SGD(b, db, lr)\n",
+        "r db b@NEXT dw s w@NEXT",
     ),
     "a read of the old value": (
         BIAS + INPUT + WEIGHT + "e : f32[5, 3] = Exp(dx)\n" + UPDATE
-        + "w <- SGD(w, dw, lr)\nb <- SGD(b, db, lr)\n", "db b dx dw w e",
+        + "w <- SGD(w, dw, lr)\nb <- SGD(b, db, lr)\n", "db b@NEXT dw w@NEXT dx e",
     ),
     "a read of the new value": (
         WEIGHT + BIAS + UPDATE + "b <- SGD(b, db, lr)\nw <- SGD(w, dw, lr)\n"
-        "-- forward\ne : f32[3, 4] = Exp(w)\n", "dw w db b e",
+        "-- forward\ne : f32[3, 4] = Exp(w)\n", "dw w@NEXT db b@NEXT e",
     ),
     "gradients that are clipped together": (
         BIAS + WEIGHT + "-- clip\nq : f32[] = ReduceSumSquare(db, keepdims=0)\n"
         "p : f32[] = ReduceSumSquare(dw, keepdims=0)\nn : f32[] = Add(p, q)\n"
         "cw : f32[3, 4] = Div(dw, n)\ncb : f32[4] = Div(db, n)\n" + UPDATE
-        + "b <- SGD(b, cb, lr)\nw <- SGD(w, cw, lr)\n", "db dw q p n cw cb b w",
+        + "b <- SGD(b, cb, lr)\nw <- SGD(w, cw, lr)\n", "db dw q p n cw cb b@NEXT w@NEXT",
     ),
     "assigned twice": (
         WEIGHT + BIAS + UPDATE + "w <- SGD(w, dw, lr)\nb <- SGD(b, db, lr)\nw <- Add(w, m)\n",
-        "dw w w db b",
+        "dw w@1 w@NEXT db b@NEXT",
     ),
 }  # fmt: skip
 
 
-def order(program):
-    return " ".join(v.name for op in program.global_block().ops for v in op.writes())
+def order(step):
+    return " ".join(v.name for op in step.global_block().ops for v in op.writes())
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_order(name):
     ops, expected = CASES[name]
-    program = parse(DECLARED + "-- backward\n" + ops)
-    scheduled = Schedule().run(program)
+    scheduled = Schedule().run(as_step(DECLARED + "-- backward\n" + ops))
     assert order(scheduled) == expected
     assert order(Schedule().run(scheduled)) == expected
 
 
 def test_a_program_without_updates_stays():
-    program = parse(DECLARED + WEIGHT)
-    assert Schedule().run(program) is program
+    step = as_step(DECLARED + WEIGHT)
+    assert not Schedule().needed(step)
+    assert Schedule().run(step).text() == step.text()
 
 
 def random_step(random):
@@ -98,10 +99,8 @@ def random_step(random):
 def test_random_steps_compute_the_same(seed):
     program, fetch = random_step(Random(seed))
     values = sample_values(program, np.random.default_rng(seed))
-    made = [name for name in fetch if name]
-    found, expected = (
-        Runner(p, made, values, "reference") for p in (Schedule().run(program), program)
-    )
+    step = as_step(program, *fetch)
+    found, expected = (Runner(p, fetch, values, "reference") for p in (Schedule().run(step), step))
     agree(found.step(), expected.step())
     for name, value in expected.values.items():
         np.testing.assert_array_equal(found.values[name], value, err_msg=name)

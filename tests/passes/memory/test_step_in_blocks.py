@@ -2,9 +2,9 @@
 
 import pytest
 
-from graphopt.ir.text.parse import parse
-from graphopt.passes.memory.overwrite import InPlace, overwritten
-from graphopt.passes.memory.step_in_blocks import StepInBlocks, aliases
+from graphopt.passes.memory.overwrite import Donate, InPlace
+from graphopt.passes.memory.step_in_blocks import StepInBlocks
+from tests.passes.both_runtimes import as_step
 
 HEADER = """
 param w : f32[64, 32]
@@ -43,31 +43,47 @@ LEFT = {
 }
 
 
+def in_blocks(step):
+    """The names of the parameters whose next values have the shape of an image."""
+    return {v.name: new.name for v, new in step.next_state.items() if new.shape != v.shape}
+
+
+def donated(step):
+    return {v.name for v in Donate(least=0).run(step).donated}
+
+
 @pytest.mark.parametrize("name", TAKEN)
 def test_taken(name):
-    program = StepInBlocks(block=16, least=0).run(parse(HEADER + TAKEN[name]))
-    assert aliases(program) == {"w@STEP": "w"}
-    (step,) = [op for op in program.global_block().ops if op.type.endswith("::Conv")]
-    assert step.outputs[0] is not None
-    assert step.outputs[0].shape == (1, 16, 16, 8)
-    assert "w" in overwritten(program, {}, 0).names
-    assert not any(v.name == "w" for op in program.global_block().ops for v in op.writes())
+    step = StepInBlocks(block=16, least=0).run(as_step(HEADER + TAKEN[name]))
+    assert in_blocks(step) == {"w": "w@STEP"}
+    (conv,) = [op for op in step.global_block().ops if op.type.endswith("::Conv")]
+    assert conv.outputs[0] is step.next_state[step.global_block().var("w")]
+    assert conv.outputs[0].shape == (1, 16, 16, 8)
+    assert "w" in donated(step)
+    assert not step.global_block().has_var("w@NEXT")
 
 
 @pytest.mark.parametrize("name", LEFT)
 def test_left(name):
-    assert aliases(StepInBlocks(block=16, least=0).run(parse(HEADER + LEFT[name]))) == {}
+    assert in_blocks(StepInBlocks(block=16, least=0).run(as_step(HEADER + LEFT[name]))) == {}
 
 
-@pytest.mark.parametrize("arguments", [{"block": 0}, {"keep": ("w",)}, {"least": 2049}])
+@pytest.mark.parametrize("arguments", [{"block": 0}, {"least": 2049}])
 def test_left_alone_where_it_is_not_asked_for(arguments):
-    program = parse(HEADER + TAKEN["SGD"])
-    assert StepInBlocks(**{"block": 16, "least": 0, **arguments}).run(program) is program
+    step = as_step(HEADER + TAKEN["SGD"])
+    pass_ = StepInBlocks(**{"block": 16, "least": 0, **arguments})
+    assert not pass_.needed(step)
+    assert pass_.run(step).text() == step.text()
+
+
+def test_a_next_value_that_is_fetched_is_left_as_it_is():
+    step = as_step(HEADER + TAKEN["SGD"], "w")
+    assert StepInBlocks(block=16, least=0).run(step).text() == step.text()
 
 
 def test_a_step_waits_for_the_last_read():
     ops = "dx : f32[5, 64] = Gemm(dy, w, transB=1)\n-- update\n" + TAKEN["SGD"]
-    program = parse(HEADER.replace("-- update\n", "") + ops)
-    steps = StepInBlocks(block=16, least=0)
-    assert "w" not in overwritten(steps.run(program), {}, 0).names
-    assert "w" in overwritten(steps.run(InPlace(least=0).run(program)), {}, 0).names
+    step = as_step(HEADER.replace("-- update\n", "") + ops)
+    in_blocks = StepInBlocks(block=16, least=0)
+    assert "w" not in donated(in_blocks.run(step))
+    assert "w" in donated(in_blocks.run(InPlace(least=0).run(step)))

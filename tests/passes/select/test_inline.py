@@ -6,6 +6,7 @@ import pytest
 import graphopt as go
 from graphopt.ops.registry.registry import COMPOSITES
 from graphopt.passes.select.inline import Inline
+from tests.passes.both_runtimes import Runner, as_step
 
 O = go.optimizer  # noqa: E741
 OPTIMIZERS = {
@@ -28,26 +29,30 @@ def test_inlined_updates_do_the_same(name):
         x = go.static.data("x", [4, 6])
         loss = go.mean(go.static.nn.fc(x, 5, activation="tanh") ** 2)
         OPTIMIZERS[name]().minimize(loss)
-    inlined, exe = Inline().run(main), go.static.Executor()
-    assert any(op.type in COMPOSITES for op in main.global_block().ops)
+    step = as_step(main)
+    inlined = Inline().run(step)
+    assert any(op.type in COMPOSITES for op in step.global_block().ops)
     assert not any(op.type in COMPOSITES for op in inlined.global_block().ops)
-    scopes = [go.static.Scope(), go.static.Scope()]
-    for program, scope in zip((main, inlined), scopes, strict=True):
-        exe.run(startup, scope=scope)
+    scope = go.static.Scope()
+    go.static.Executor().run(startup, scope=scope)
+    values = {v.name: np.asarray(scope.get(v.name)) for v in step.states}
+    runs = [Runner(s, [], values, "onnxruntime") for s in (step, inlined)]
+    for run in runs:
         draw = np.random.default_rng(0)
         for _ in range(5):
-            exe.run(program, {"x": draw.normal(size=(4, 6)).astype("f4")}, scope=scope)
-    for v in main.list_vars():
-        if v.persistable:
-            expected, found = (np.asarray(scope.get(v.name)) for scope in scopes)
-            np.testing.assert_allclose(found, expected, 1e-6, 1e-7, err_msg=v.name)
+            run.step({"x": draw.normal(size=(4, 6)).astype("f4")})
+    expected, found = (run.state() for run in runs)
+    assert {*expected} == {*found} == {v.name for v in step.next_state}
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, 1e-6, 1e-7, err_msg=key)
 
 
-def test_the_program_itself_stays():
+def test_the_step_itself_stays():
     main = go.static.Program()
     with go.static.program_guard(main, go.static.Program()):
         x = go.static.data("x", [4, 6])
         O.Adam(0.01).minimize(go.mean(go.static.nn.fc(x, 1)))
-    before = main.text()
-    Inline().run(main)
-    assert main.text() == before
+    step = as_step(main)
+    before = step.text()
+    Inline().run(step)
+    assert step.text() == before

@@ -1,6 +1,5 @@
 from graphopt.ir.text.parse import parse
-from graphopt.passes.engine.base import Pass, Pipeline
-from graphopt.passes.select.prune import Prune, free_variables
+from graphopt.passes.select.prune import Prune
 
 TRAINING = """
 feed x : f32[N, 4]
@@ -27,13 +26,15 @@ def test_fetches_alone():
 def test_roots_are_kept_with_what_they_need():
     types, pruned = kept(fetch=("h",), roots=(3,))
     assert types == ["MatMul", "Sub"]
-    assert [v.name for v in free_variables(pruned)] == ["x", "w"]
+    assert {v.name: new.name for v, new in pruned.next_state.items()} == {"w": "w@NEXT"}
+    assert [v.name for v in pruned.inputs()] == ["x", "w"]
 
 
 def test_fetching_a_persistable_runs_no_update():
     types, pruned = kept(fetch=("w",))
     assert types == []
-    assert pruned.global_block().has_var("w")
+    assert [v.name for v in pruned.fetch] == [v.name for v in pruned.states] == ["w"]
+    assert not pruned.next_state
 
 
 def test_the_program_is_cut_at_feeds():
@@ -54,12 +55,9 @@ def test_the_input_program_is_untouched():
     assert p.text() == before
 
 
-def test_a_pipeline_dumps_and_observes(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRAPHOPT_DUMP", str(tmp_path))
-    seen = []
-    pipeline = Pipeline("step", Prune(fetch=("h",)))
-    pipeline.run(parse(TRAINING), lambda step, program: seen.append((step, program)))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["00-step-recorded.txt", "01-prune.txt"]
-    ((step, _),) = seen
-    assert isinstance(step, Pass)
-    assert "Prune(fetch=('h',)" in repr(pipeline)
+def test_a_run_that_assigns_nothing_still_computes_what_is_read():
+    """An evaluation that reads what an update above it makes."""
+    p = parse("state c : i64[]\nc <- Add(c, 1)\ny : i64[] = Mul(c, 2)")
+    pruned = Prune(fetch=("y",), assigns=False).run(p)
+    assert [op.type for op in pruned.global_block().ops] == ["Add", "Mul"]
+    assert not pruned.next_state

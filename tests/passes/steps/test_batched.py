@@ -6,11 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphopt as go
+from graphopt.ir.model.step import Row
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
-from graphopt.ir.text.parse import parse
+from graphopt.ir.types.types import TensorType
 from graphopt.passes.steps.batched import FORMS, SMALL
 from graphopt.passes.steps.scan import Repeat
+from tests.passes.both_runtimes import Runner, as_step
 
 STEPS, TURN = 6, 3
 UNARY = [
@@ -102,58 +104,65 @@ class _Names(dict):
 
 
 class Model:
-    """A Program of one expression, and of a row that is read again a turn later."""
+    """A Step of one expression, and of a row that is read again a turn later."""
 
     def __init__(self, expression):
         self.main = go.static.Program()
         block = self.main.global_block()
-        self.scope, self.exe = go.static.Scope(), go.static.Executor()
         draw = np.random.default_rng(0).uniform
+        self.values = {}
         with go.static.program_guard(self.main):
-            fed = {"x": [2, 3], "r": [3], "s": [], "row": [2]}
+            fed = {"x": [2, 3], "r": [3], "s": [], "row": [2], "seen": []}
             known = {n: go.static.data(n, shape) for n, shape in fed.items()}
             known["i"] = go.static.data("i", [2], "int64")
             for name, shape in {"u": [2, 3], "v": [3], "w": [3, 2]}.items():
                 known[name] = block.create_var(name, shape, persistable=True)
-                self.scope.put(name, draw(-0.9, 0.9, shape).astype("f4"))
+                self.values[name] = draw(-0.9, 0.9, shape).astype("f4")
             names = _Names(known, tape=Tape(block), np=np)
             self.y = eval(expression, {}, names)
             self.new_row = names["tape"].HardSwish(known["row"])
+            names["tape"].Neg(known["seen"])
         self.feed = {n: draw(-0.9, 0.9, (STEPS, *s)).astype("f4") for n, s in fed.items()}
         self.feed["i"] = np.arange(2 * STEPS).reshape(STEPS, 2) % 2
         self.feed["row"][TURN:] = 0
 
-    def run(self, program, feed, name):
-        used = {n: a for n, a in feed.items() if program.global_block().has_var(n)}
-        return self.exe.run(program, used, [name], scope=self.scope)[0]
+    def run(self, step, feed):
+        return Runner(step, [], self.values, "onnxruntime").step(feed)[0]
+
+    def step(self):
+        return as_step(self.main, self.y.name)
 
     def one_by_one(self):
         parts = ({n: a[k] for n, a in self.feed.items()} for k in range(STEPS))
-        return np.stack([self.run(self.main, part, self.y.name) for part in parts])
+        return np.stack([self.run(self.step(), part) for part in parts])
 
     def looped(self):
-        return Repeat(fetch=(self.y.name,)).run(self.main)
+        return Repeat().run(self.step())
 
     def in_turns(self):
-        rows = ((("row", self.new_row.name)),)
-        return Repeat(fetch=(self.y.name,), rows=rows, turn=TURN).run(self.main)
+        step = self.step()
+        var = step.global_block().var
+        table = step.add_state("table", TensorType(np.dtype("f4"), (TURN, 2)))
+        count = step.add_state("count", TensorType(np.dtype("i8"), (1,)))
+        step.rows = [Row(table, count, var("row"), var(self.new_row.name), var("seen"))]
+        return Repeat(turn=TURN).run(step)
 
     def stacked(self, *dims):
-        return {n + "@STEPS": a.reshape(*dims, *a.shape[1:]) for n, a in self.feed.items()}
+        return {n: a.reshape(*dims, *a.shape[1:]) for n, a in self.feed.items()}
 
 
-def inner(program):
+def inner(step):
     """The ops of the innermost Scan."""
-    return [op.type for op in program.blocks[-1].ops] if len(program.blocks) > 1 else []
+    return [op.type for op in step.blocks[-1].ops] if len(step.blocks) > 1 else []
 
 
 def check(model):
     expected = model.one_by_one()
-    found = model.run(model.looped(), model.stacked(STEPS), model.y.name + "@STEPS")
+    found = model.run(model.looped(), model.stacked(STEPS))
     np.testing.assert_allclose(found, expected, 1e-6, 1e-7)
     assert found.dtype == expected.dtype
     feed = model.stacked(-1, TURN) | {"row@ROWS": model.feed["row"][:TURN]}
-    turned = model.run(model.in_turns(), feed, model.y.name + "@STEPS")
+    turned = model.run(model.in_turns(), feed)
     np.testing.assert_allclose(turned.reshape(expected.shape), expected, 1e-6, 1e-7)
 
 
@@ -178,7 +187,7 @@ def test_every_form_is_tried():
 
 
 def loop_of(text, *fetch):
-    return Repeat(fetch=fetch).run(parse(text)).text(where=False)
+    return Repeat().run(as_step(text, *fetch)).text(where=False)
 
 
 def test_what_nothing_varies_is_done_once():
@@ -193,7 +202,7 @@ def test_what_nothing_varies_is_done_once():
     """
     assert (
         loop_of(text)
-        == """program : opset 21, 5 ops, 1 feed, 0 params
+        == """step : opset 21, 4 ops, 1 feed, 0 params
   state w : f32[2]
   state m : f32[2]
   feed x@STEPS : f32[N, 2]
@@ -203,9 +212,9 @@ def test_what_nothing_varies_is_done_once():
   -- update
   w@LAST : f32[2] = Scan(w, b@STEPS, num_scan_inputs=1)
     body(w_0 : f32[2], b_0 : f32[2]):
-      w_1 : f32[2] = Sub(w_0, b_0)
-      -> w_1
-  w <- Identity(w@LAST)"""
+      w@NEXT_0 : f32[2] = Sub(w_0, b_0)
+      -> w@NEXT_0
+  -> w <- w@LAST"""
     )
 
 
@@ -219,7 +228,7 @@ def test_what_reads_a_state_that_changes_is_done_where_it_stands():
     -- forward
     b : f32[2] = Add(x, w)
     """
-    assert inner(Repeat(fetch=("a", "b")).run(parse(text))) == ["Add", "Sub", "Add"]
+    assert inner(Repeat().run(as_step(text, "a", "b"))) == ["Add", "Sub", "Add"]
 
 
 def test_large_values_are_not_kept_for_all_steps():
@@ -234,7 +243,7 @@ def test_large_values_are_not_kept_for_all_steps():
         -- update
         w <- Neg(w)
         """
-        return inner(Repeat(fetch=("t",)).run(parse(text)))
+        return inner(Repeat().run(as_step(text, "t")))
 
     assert body(SMALL // 4) == ["Mul", "Neg"]
     assert body(SMALL // 4 + 1) == ["Exp", "Mul", "ReduceSum", "Neg"]
@@ -246,9 +255,9 @@ def test_random_ops_draw_in_every_step():
     a : f32[3] = RandomUniform(shape=[3])
     b : f32[3] = Add(a, x)
     """
-    program = Repeat(fetch=("b",)).run(parse(text))
-    assert inner(program) == ["RandomUniform"]
-    (found,) = go.static.Executor().run(program, {"x@STEPS": np.zeros((4, 3), "f4")}, ["b@STEPS"])
+    looped = Repeat().run(as_step(text, "b"))
+    assert inner(looped) == ["RandomUniform"]
+    (found,) = Runner(looped, [], {}, "onnxruntime").step({"x": np.zeros((4, 3), "f4")})
     assert len(np.unique(found)) == 12
 
 
@@ -265,19 +274,17 @@ def test_small_operands_from_around_the_loop_are_as_wide_as_what_they_are_combin
     -- update
     w <- Sub(w, d)
     """
-    looped = Repeat().run(parse(text))
+    looped = Repeat().run(as_step(text))
     wide = [v.shape for op in looped.blocks[-1].ops for v in op.operands()]
     assert wide == [(2, 3)] * 10
-    scope, exe = go.static.Scope(), go.static.Executor()
     draw = np.random.default_rng(0).normal
     w, rate = draw(size=(2, 3)).astype("f4"), np.array(0.1, "f4")
     s, r = draw(size=4).astype("f4"), draw(size=(4, 3)).astype("f4")
-    scope.put("w", w)
-    scope.put("rate", rate)
-    exe.run(looped, {"s@STEPS": s, "r@STEPS": r}, scope=scope)
+    run = Runner(looped, [], {"w": w, "rate": rate}, "onnxruntime")
+    run.step({"s": s, "r": r})
     for k in range(4):
         w = w - rate * (s[k] * (w * 2) + r[k])
-    np.testing.assert_allclose(np.asarray(scope.get("w")), w, 1e-6, 1e-7)
+    np.testing.assert_allclose(run.state()["w"], w, 1e-6, 1e-7)
 
 
 def random_program(random):
@@ -319,24 +326,18 @@ def random_program(random):
 def test_random_programs_do_the_same_in_a_loop(random):
     main, names = random_program(random)
     fetch = tuple(random.sample(names, min(3, len(names))))
-    looped, exe = Repeat(fetch).run(main), go.static.Executor()
+    step = as_step(main, *fetch)
     draw = np.random.default_rng(0).normal
     feed = {
         n: draw(size=(4, *s)).astype("f4") for n, s in {"x": (2, 3), "r": (3,), "s": ()}.items()
     }
-    stacks = {n + "@STEPS": a for n, a in (feed | {"step": np.arange(4)}).items()}
-    scopes = [go.static.Scope(), go.static.Scope()]
-    for scope in scopes:
-        for name in "wc":
-            scope.put(name, np.linspace(-1, 1, 6, dtype="f4").reshape(2, 3))
-    parts = [{n: a[k] for n, a in feed.items()} for k in range(4)]
-    runs = [exe.run(main, part, list(fetch), scope=scopes[0]) for part in parts]
-    used = {n: a for n, a in stacks.items() if looped.global_block().has_var(n)}
-    found = exe.run(looped, used, [n + "@STEPS" for n in fetch], scope=scopes[1])
-    for values, stacked in zip(zip(*runs, strict=True), found, strict=True):
-        np.testing.assert_allclose(stacked, np.stack(values), 1e-5, 1e-6)
-    after = [np.asarray(scope.get("w")) for scope in scopes]
-    np.testing.assert_allclose(after[1], after[0], 1e-5, 1e-6)
+    values = dict.fromkeys("wc", np.linspace(-1, 1, 6, dtype="f4").reshape(2, 3))
+    single, looped = (Runner(s, [], values, "onnxruntime") for s in (step, Repeat().run(step)))
+    runs = [single.step({n: a[k] for n, a in feed.items()}) for k in range(4)]
+    found = looped.step(feed | {"step": np.arange(4)})
+    for each, stacked in zip(zip(*runs, strict=True), found, strict=True):
+        np.testing.assert_allclose(stacked, np.stack(each), 1e-5, 1e-6)
+    np.testing.assert_allclose(looped.state()["w"], single.state()["w"], 1e-5, 1e-6)
 
 
 def test_a_feed_that_is_read_inside_and_behind_is_no_result_of_the_loop():
@@ -348,6 +349,6 @@ def test_a_feed_that_is_read_inside_and_behind_is_no_result_of_the_loop():
     -- update
     w <- Add(w, a)
     """
-    looped = Repeat(fetch=("b",)).run(parse(text))
+    looped = Repeat().run(as_step(text, "b"))
     assert inner(looped) == ["Mul", "Add"]
-    assert [v.name for v in looped.blocks[-1].outputs] == ["w_1", "a_0"]
+    assert [v.name for v in looped.blocks[-1].outputs] == ["w@NEXT_0", "a_0"]

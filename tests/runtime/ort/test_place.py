@@ -11,7 +11,7 @@ import graphopt as go
 from graphopt import errors
 from graphopt.ops.registry.formulations import PORTABLE
 from graphopt.passes.kernels.formulate import Formulate
-from graphopt.passes.pipelines import optimisations
+from graphopt.passes.pipelines import STEP, Setting
 from graphopt.runtime.ort import library, missing_kernels
 from graphopt.runtime.ort import place as place_module
 from graphopt.runtime.ort.memory import Memory
@@ -137,11 +137,11 @@ def test_a_place_that_nobody_measured_gets_portable_forms_only(optimizer):
     for name, value in plain.state().items():
         np.testing.assert_allclose(portable.state()[name], value, rtol=2e-3, atol=2e-4)
     compiled = portable.compiled()
-    assert not [op.type for b in compiled.plan.program.blocks for op in b.ops if "::" in op.type]
+    assert not [op.type for b in compiled.plan.step.blocks for op in b.ops if "::" in op.type]
     assert not compiled.over
     assert not compiled._over_next
     assert not compiled.aliases
-    assert not compiled.plan.scheduled
+    assert not compiled.plan.is_scheduled
     lowered = compiled.plan.lower(UNMEASURED.detours)
     assert "BatchNormalization" not in {n.op_type for n in lowered.bare.graph.node}
     domains = {opset.domain for opset in lowered.bare.opset_import}
@@ -153,9 +153,9 @@ def test_the_processor_gets_all_that_was_measured_on_it():
     model = Images(go.CPUPlace(), "SGD")
     model.train()
     compiled = model.compiled()
-    types = {op.type for b in compiled.plan.program.blocks for op in b.ops}
+    types = {op.type for b in compiled.plan.step.blocks for op in b.ops}
     assert [t for t in types if t.startswith("com.microsoft")]
-    assert compiled.plan.scheduled
+    assert compiled.plan.is_scheduled
     assert list(compiled.aliases.values()) == ["fc_0.w_0"]
 
 
@@ -220,9 +220,9 @@ def test_control_flow_that_a_provider_lacks_is_named(monkeypatch):
     model = Images(go.CPUPlace(), "SGD")
     exe = go.static.Executor(Left("LeftExecutionProvider"))
     monkeypatch.setattr(missing_kernels, "_lacks", lambda *_: False)
-    with pytest.raises(errors.StepError, match="has no kernel for 2 ops") as found:
+    with pytest.raises(errors.StepError, match="has no kernel for some of these ops") as found:
         exe.run_steps(model.main, {"x": model.x, "y": model.y}, [model.loss], model.scope)
-    assert found.value.what.endswith("BatchNormalization of float32, Scan of int64")
+    assert found.value.what.endswith("BatchNormalization of float32, Scan of float32")
 
 
 def test_a_place_may_run_what_it_lacks_on_the_processor():
@@ -318,11 +318,15 @@ def test_an_onnxruntime_that_loads_no_libraries(monkeypatch):
 
 
 def test_what_passes_take_from_a_machine():
-    names = [type(p).__name__ for p in optimisations({}, [], machine=PORTABLE)]
-    assert not {"Fuse", "JoinSlices"} & {*names}
-    chosen = {type(p).__name__ for p in optimisations({}, [], machine=go.CUDAPlace(0).machine)}
-    assert {"Fuse", "JoinSlices"} & chosen == {"JoinSlices"}
-    (formulate,) = [p for p in optimisations({}, [], machine=PORTABLE) if isinstance(p, Formulate)]
+    def passes(machine):
+        return {type(p).__name__: p for p in STEP.passes(Setting(machine=machine))}
+
+    proved = {"Fuse", "JoinSlices", "InPlace", "StepInBlocks", "Schedule", "Donate"}
+    assert not proved & {*passes(PORTABLE)}
+    assert proved & {*passes(go.CUDAPlace(0).machine)} == {"JoinSlices"}
+    assert proved - {*passes(go.CPUPlace().machine)} == {"StepInBlocks"}  # which asks for blocks
+    formulate = passes(PORTABLE)["Formulate"]
+    assert isinstance(formulate, Formulate)
     assert not formulate.priced
 
 

@@ -8,11 +8,11 @@ import pytest
 import graphopt as go
 from graphopt import errors
 from graphopt.ir.text.parse import parse
-from graphopt.passes.memory.overwrite import InPlace, overwritten
+from graphopt.passes import pipelines
+from graphopt.passes.memory.overwrite import Donate, InPlace
 from graphopt.passes.memory.step_in_blocks import StepInBlocks
 from graphopt.runtime.ort.providers.cpu import CPUPlace
 from graphopt.runtime.ort.values import to_device
-from graphopt.runtime.plan import plan as plan_module
 from graphopt.runtime.run import compiled as compile_module
 from tests.helpers import state_of
 from tests.passes.both_runtimes import Runner
@@ -22,8 +22,8 @@ from tests.passes.memory.test_overwrite import OPTIMIZERS
 @pytest.fixture(autouse=True)
 def of_any_size(monkeypatch):
     """Write over states of any size."""
-    monkeypatch.setattr(plan_module, "InPlace", partial(InPlace, least=0))
-    monkeypatch.setattr(plan_module, "overwritten", partial(overwritten, least=0))
+    monkeypatch.setattr(pipelines, "InPlace", partial(InPlace, least=0))
+    monkeypatch.setattr(pipelines, "Donate", partial(Donate, least=0))
 
 
 class Training:
@@ -183,7 +183,7 @@ def test_states_that_share_a_value_are_kept_apart():
     words = Words()
     words.run(0)
     value = to_device(np.full((4, 5), 0.5, "f4"), CPUPlace())
-    words.scope.values |= {"linear_0.w_0": value, "mine": value}
+    words.scope.publish({"linear_0.w_0": value, "mine": value}, {})
     words.run(1)
     words.run(2)
     assert np.all(np.array(words.scope.var("mine").get_tensor()) == 0.5)
@@ -224,7 +224,7 @@ def test_many_steps_in_one_call_go_on_with_them():
 @pytest.fixture
 def in_blocks(monkeypatch):
     """Take steps of any size in blocks. Where onnxruntime has no such kernels they are plain."""
-    monkeypatch.setattr(plan_module, "StepInBlocks", partial(StepInBlocks, least=0))
+    monkeypatch.setattr(pipelines, "StepInBlocks", partial(StepInBlocks, least=0))
 
 
 @pytest.mark.parametrize("without", ["", "InPlace"])
