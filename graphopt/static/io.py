@@ -10,7 +10,7 @@ import onnx
 
 from graphopt.errors import ArgumentError, ArgumentTypeError
 from graphopt.ir.model.current_scope import uninitialized
-from graphopt.ir.model.program import Program, Rate
+from graphopt.ir.model.program import Program, RateSource
 from graphopt.ir.model.seeds import COUNTER
 from graphopt.ir.model.variable import Variable
 from graphopt.onnxio.files import save_model
@@ -192,7 +192,9 @@ def _check_feeds(plan: Plan, feeds: Sequence[Variable]) -> None:
         )
 
 
-def _state_values(plan: Plan, scope: Scope, rates: Mapping[str, Rate]) -> dict[str, np.ndarray]:
+def _state_values(
+    plan: Plan, scope: Scope, rates: Mapping[str, RateSource]
+) -> dict[str, np.ndarray]:
     values = {}
     for v in plan.inputs:
         if not v.persistable:

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphopt.errors import ArgumentError
 from graphopt.ir.model.operator import Role
-from graphopt.ir.model.program import Rate
+from graphopt.ir.model.program import RateSource
 from graphopt.ir.model.step import Step
 from graphopt.ir.model.tape import Tape
 from graphopt.ir.model.variable import Variable
@@ -24,7 +24,7 @@ I64 = TensorType(np.dtype("i8"), ())
 def embed_schedules(
     step: Step,
     inputs: Sequence[Variable],
-    rates: Mapping[str, Rate],
+    rates: Mapping[str, RateSource],
     steps_per_epoch: int,
 ) -> tuple[list[Variable], dict[str, np.ndarray]]:
     """Compute the rates among ``inputs`` that follow a scheduler, in a step of the caller's own.
@@ -52,7 +52,7 @@ def embed_schedules(
     return [*data, *fed, *(v for v in kept if v.persistable)], counters
 
 
-def _schedule(rate: Rate | None) -> LRScheduler | None:
+def _schedule(rate: RateSource | None) -> LRScheduler | None:
     return rate.scheduler if isinstance(rate, LearningRate) else None
 
 

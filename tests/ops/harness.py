@@ -79,13 +79,29 @@ def build(type: str, case: Case, rng: np.random.Generator, *, symbolic: bool, dt
 
 def evaluate(program: Program, fetch: Sequence[Any], feeds: dict[str, np.ndarray]):
     """The fetched values, and the model that gave them."""
+    run = prepared(program, fetch)
+    return run(feeds), run.model
+
+
+def prepared(program: Program, fetch: Sequence[Any]) -> "Run":
+    """What evaluates the fetched variables of the Program as it is now, once or many times."""
     step = Prune(tuple(v if isinstance(v, Constant) else v.name for v in fetch)).run(program)
     inputs = step.inputs()
     lowered = lower(step)
     model = inlined(lowered.model)
     if all(v.tensor_type.shape is not None for v in (*inputs, *step.fetch)):  # or it is refused
         onnx.checker.check_model(model, full_check=True)
-    session = onnx.reference.ReferenceEvaluator(model, new_ops=NEW_OPS)
-    found = session.run(None, {v.name: feeds[v.name] for v in inputs})
-    by_name = dict(zip([o.name for o in model.graph.output], found, strict=True))
-    return [np.asarray(by_name[name]) for name in lowered.fetched], model
+    return Run(model, [v.name for v in inputs], list(lowered.fetched))
+
+
+class Run:
+    """A model on the reference evaluator."""
+
+    def __init__(self, model: onnx.ModelProto, inputs: list[str], fetched: list[str]) -> None:
+        self.model, self.inputs, self.fetched = model, inputs, fetched
+        self.session = onnx.reference.ReferenceEvaluator(model, new_ops=NEW_OPS)
+
+    def __call__(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        found = self.session.run(None, {name: feeds[name] for name in self.inputs})
+        by_name = dict(zip([o.name for o in self.model.graph.output], found, strict=True))
+        return [np.asarray(by_name[name]) for name in self.fetched]

@@ -3,7 +3,8 @@
 For what the reference evaluator cannot run, or runs wrongly: see the tests that use it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -16,11 +17,18 @@ from graphopt.passes.gradients.backward import gradients
 from tests.helpers import lowered
 from tests.ops.harness import Built, build
 
+Run: TypeAlias = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+
 
 def evaluate(
     program: Program, fetch: Sequence[Variable | None], feeds: dict[str, np.ndarray]
 ) -> list[np.ndarray]:
     """The fetched values; None among ``fetch`` is left out."""
+    return prepared(program, fetch, feeds)(feeds)
+
+
+def prepared(program: Program, fetch: Sequence[Variable | None], feeds: Collection[str]) -> Run:
+    """What evaluates the Program as it is now, given variables of these names, many times."""
     block = program.global_block()
     inputs = [block.vars[name] for name in feeds]
     made = lowered(program, inputs, [v for v in fetch if v is not None])
@@ -30,8 +38,12 @@ def evaluate(
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    found: list[np.ndarray] = session.run(list(made.fetched), feeds)
-    return found
+
+    def run(values: dict[str, np.ndarray]) -> list[np.ndarray]:
+        found: list[np.ndarray] = session.run(list(made.fetched), values)
+        return found
+
+    return run
 
 
 def assert_gradient(
@@ -67,7 +79,9 @@ def _assert_derivative(built: Built, target: Variable, rng: np.random.Generator,
     live = [(v, grad) for v, grad in zip(built.wrt, found, strict=True) if grad is not None]
     values = evaluate(built.program, [target, *[grad for _, grad in live]], built.feeds)[1:]
     direction = {v.name: rng.normal(size=built.feeds[v.name].shape) for v in built.wrt}
-    above, below = (_moved(built, target, direction, s * step) for s in (1, -1))
+    assert not isinstance(target, Constant)
+    run = prepared(built.program, [target], built.feeds)
+    above, below = (float(run(_moved(built, direction, s * step))[0]) for s in (1, -1))
     actual = 0.0
     for (v, _), value in zip(live, values, strict=True):
         assert value.shape == built.feeds[v.name].shape
@@ -78,10 +92,8 @@ def _assert_derivative(built: Built, target: Variable, rng: np.random.Generator,
     return live
 
 
-def _moved(built: Built, target: Variable, direction, step: float) -> float:
-    feeds = {
+def _moved(built: Built, direction: dict[str, np.ndarray], step: float) -> dict[str, np.ndarray]:
+    return {
         name: np.asarray(value + step * direction.get(name, 0), value.dtype)
         for name, value in built.feeds.items()
     }
-    assert not isinstance(target, Constant)
-    return float(evaluate(built.program, [target], feeds)[0])

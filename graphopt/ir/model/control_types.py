@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from graphopt.ir.model.block import Block
 
 Types: TypeAlias = Sequence["TensorType | None"]
-Rule: TypeAlias = Callable[[Types, Mapping[str, Any]], list[Inferred]]
+TypesRule: TypeAlias = Callable[[Types, Mapping[str, Any]], list[Inferred]]
 
 
 def merged(a: TensorType, b: TensorType) -> Inferred:
@@ -110,7 +110,7 @@ def _stacked(element: TensorType, length: int | str | None, axis: int) -> Inferr
     return Inferred(element.dtype, (*dims[:at], length, *dims[at:]))
 
 
-CONTROL: dict[str, Rule] = {
+CONTROL: dict[str, TypesRule] = {
     "ai.onnx.preview::FlexAttention": flex_attention_types,
     "If": if_types,
     "Loop": loop_types,

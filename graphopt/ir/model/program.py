@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 StateDict: TypeAlias = dict[str, np.ndarray]
 
 
-class Rate(Protocol):
+class RateSource(Protocol):
     """Where a run takes the value of a scalar variable from: a learning-rate scheduler."""
 
     def current(self) -> float | None:
@@ -67,7 +67,7 @@ class Program:
         self.constants: dict[tuple[str, tuple[int, ...], bytes, str], Constant] = {}
         self.family = object()  # shared by clones, in which equal names mean the same variable
         self._random_seed = 0
-        self.rates: dict[str, Rate] = {}  # variables that every run is to set first
+        self.rates: dict[str, RateSource] = {}  # variables that every run is to set first
         self.tables: dict[str, str] = {}  # states of rows used in turn, and where these are kept
         self.equal_dims: dict[str, Where] = {}  # a fed dim, and the op that makes others equal it
         self._scopes: set[str] = set()  # those that were opened: see scoping.name_scope

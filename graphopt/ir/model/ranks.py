@@ -10,7 +10,7 @@ from graphopt.ir.types.types import TensorType
 
 Attrs = Mapping[str, Any]
 Operands = Sequence["Variable | None"]
-Rule = Callable[[Attrs, Operands], Mapping[int, "int | None"]]  # ranks by operand
+RanksRule = Callable[[Attrs, Operands], Mapping[int, "int | None"]]  # ranks by operand
 
 FIXED: Mapping[str, Mapping[int, int]] = {
     "AffineGrid": {0: 3},
@@ -63,7 +63,7 @@ def _resized(attrs: Attrs, operands: Operands) -> dict[int, int | None]:
     return {0: shape[0] if shape and isinstance(shape[0], int) else None}
 
 
-RULES: Mapping[str, Rule] = {
+RANKS_RULES: Mapping[str, RanksRule] = {
     "Attention": _attended,
     **dict.fromkeys(("AveragePool", "LpPool", "MaxPool"), _pooled),
     **dict.fromkeys(("Conv", "ConvTranspose"), _convolved),
@@ -74,10 +74,10 @@ RULES: Mapping[str, Rule] = {
 
 def settle(type: str, operands: Operands, attrs: Attrs, fresh: Callable[[], str]) -> None:
     """Give operands of unknown rank the one that the op needs, with symbols for dims."""
-    open_ = {k: v for k, v in enumerate(operands) if v is not None and _is_open(v)}
-    if not open_:
+    if not any(v is not None and v.tensor_type.shape is None for v in operands):
         return
-    ranks = RULES[type](attrs, operands) if type in RULES else FIXED.get(type, {})
+    open_ = {k: v for k, v in enumerate(operands) if v is not None and _is_open(v)}
+    ranks = RANKS_RULES[type](attrs, operands) if type in RANKS_RULES else FIXED.get(type, {})
     for k, v in open_.items():
         rank = ranks.get(k)
         if rank is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -72,10 +72,18 @@ class OpDef:
         """The name without the domain."""
         return self.type.rpartition("::")[2]
 
-    @property
+    @cached_property
     def variadic_input(self) -> bool:
         """Whether the last formal input takes any number of operands."""
         return bool(self.inputs) and self.inputs[-1].variadic
+
+    @cached_property
+    def defaults(self) -> Mapping[str, Attr] | None:
+        """The attributes of an op that is given none; None if it needs one."""
+        if any(a.required and a.default is None for a in self.attributes.values()):
+            return None
+        found = {name: a.default for name, a in self.attributes.items()}
+        return {name: value for name, value in found.items() if value is not None}
 
     def formal_input(self, index: int) -> Formal:
         """The formal input of the operand at ``index``."""
@@ -196,12 +204,12 @@ def infer(
     Raises:
         ShapeError, DTypeError: onnx's sentence, without operands (the caller knows their names).
     """
-    if definition.infer is not None:
+    if definition.has_blocks:  # what a block gives changes with the block
+        assert definition.infer is not None
         return definition.infer(inputs, attrs)[:n_outputs]
     values = {i: v for i, v in data.items() if v.size <= MAX_DATA_SIZE}
     key = (
-        definition.type,
-        definition.since,
+        definition,
         n_outputs,
         tuple(inputs),
         tuple((i, v.tobytes()) for i, v in values.items()),
@@ -209,7 +217,10 @@ def infer(
     )
     found = _memo.get(key)  # asked once: another thread may clear it at any time
     if found is None:
-        found = _infer_onnx(definition, inputs, values, attrs, n_outputs)
+        if definition.infer is not None:
+            found = definition.infer(inputs, attrs)[:n_outputs]
+        else:
+            found = _infer_onnx(definition, inputs, values, attrs, n_outputs)
         if len(_memo) >= MAX_MEMO:
             _memo.clear()
         _memo[key] = found

@@ -104,7 +104,8 @@ class Tape(OnnxOps):
                 f"{len(operands)} were given",
                 where=where,
             )
-        dtypes = _bound_dtypes(definition, operands)
+        literal = any(v is not None and not isinstance(v, Variable) for v in operands)
+        dtypes = _bound_dtypes(definition, operands) if literal else {}
         found = [self._operand(value, definition, k, dtypes) for k, value in enumerate(operands)]
         while found and found[-1] is None:
             found.pop()
@@ -151,7 +152,9 @@ class Tape(OnnxOps):
         where: Where,
         equal: Mapping[str, str] | None = None,
     ) -> list[TensorType]:
-        types = [None if v is None else renamed(v.tensor_type, equal or {}) for v in inputs]
+        types = [None if v is None else v.tensor_type for v in inputs]
+        if equal:
+            types = [None if t is None else renamed(t, equal) for t in types]
         data = {k: v.value for k, v in enumerate(inputs) if isinstance(v, Constant)}
         try:
             found = schema.infer(definition, types, data, attrs, n_outputs)
@@ -352,6 +355,8 @@ def _literal_dtype(value: Operand, allowed: frozenset[str]) -> np.dtype:
 
 def _filled_attrs(definition: OpDef, attrs: dict[str, Attr], where: Where) -> dict[str, Attr]:
     known = definition.attributes
+    if not attrs and definition.defaults is not None:
+        return dict(definition.defaults)
     for name in attrs:
         if name not in known:
             raise ArgumentError(

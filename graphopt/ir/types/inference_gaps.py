@@ -17,7 +17,7 @@ Shapes: TypeAlias = Sequence[
     Any
 ]  # a tuple of dims for each operand, None for one that is not there
 Data: TypeAlias = Mapping[int, np.ndarray]
-Rule: TypeAlias = Callable[[Shapes, Data, Mapping[str, Any]], Sequence["Dims | None"]]
+DimsRule: TypeAlias = Callable[[Shapes, Data, Mapping[str, Any]], Sequence["Dims | None"]]
 
 MOST_OPERANDS = 7  # of an op below
 
@@ -30,10 +30,10 @@ def repaired(
     found: Sequence[Inferred],
 ) -> list[Inferred]:
     """The types that onnx found, with the dims of the op's rule below where it has one."""
-    if type not in RULES or any(t is not None and t.shape is None for t in inputs):
+    if type not in DIMS_RULES or any(t is not None and t.shape is None for t in inputs):
         return list(found)
     shapes = [None if t is None else t.shape for t in inputs]
-    dims = [*RULES[type](shapes + [None] * MOST_OPERANDS, data, attrs), *[None] * len(found)]
+    dims = [*DIMS_RULES[type](shapes + [None] * MOST_OPERANDS, data, attrs), *[None] * len(found)]
     return [f if d is None else replace(f, dims=d) for f, d in zip(found, dims, strict=False)]
 
 
@@ -126,7 +126,7 @@ def _rows(shape: Any) -> Open:  # noqa: ANN401 - a tuple of dims
     return shape[0] if len(shape) == 2 else 1
 
 
-RULES: dict[str, Rule] = {
+DIMS_RULES: dict[str, DimsRule] = {
     "Attention": attention,
     "DFT": dft,
     "Einsum": einsum,

@@ -204,9 +204,14 @@ class Inferred:
         if self.element is not None:
             element = self.element.closed(symbol)
             return container(self.kind, element, self.dtype if self.kind == "map" else None)
-        if self.dims is None:
-            return TensorType(self.dtype, None)
+        if self.dims is None or None not in self.dims:
+            return _tensor_type(self.dtype, self.dims)
         return TensorType(self.dtype, tuple(symbol() if d is None else d for d in self.dims))
+
+
+@lru_cache(maxsize=65536)
+def _tensor_type(dtype: np.dtype, shape: Shape | None) -> TensorType:
+    return TensorType(dtype, shape)
 
 
 def inferred(tensor_type: TensorType) -> Inferred:

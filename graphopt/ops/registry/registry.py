@@ -21,7 +21,7 @@ from graphopt.ops.registry.cases import Case
 Grad: TypeAlias = Variable | None
 Grads: TypeAlias = Mapping[str, "Grad | list[Grad]"]
 Updates: TypeAlias = Mapping[str, Variable]
-Rule: TypeAlias = Callable[..., Grads]
+GradientRule: TypeAlias = Callable[..., Grads]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Card:
     """
 
     type: str
-    rule: Rule
+    rule: GradientRule
     cases: tuple[Case, ...]
     nondiff: frozenset[str]
     twice: bool
@@ -53,10 +53,17 @@ class Card:
         return _aligned(op, found)
 
     def _arguments(self, results: Sequence[Grad]) -> Sequence[Grad]:
-        parameters = list(inspect.signature(self.rule).parameters.values())[2:]
-        if parameters and parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL:
-            return results
-        return [*results, *[None] * len(parameters)][: len(parameters)]
+        count = _gradients_read(self.rule)
+        return results if count is None else [*results, *[None] * count][:count]
+
+
+@functools.cache
+def _gradients_read(rule: GradientRule) -> int | None:
+    """The number of results whose gradients a rule takes; None for any number."""
+    parameters = list(inspect.signature(rule).parameters.values())[2:]
+    if parameters and parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL:
+        return None
+    return len(parameters)
 
 
 def _aligned(op: Operator, found: Grads) -> list[Grad]:
@@ -99,14 +106,14 @@ ZERO: dict[str, str] = {}
 
 def gradient(
     type: str, *, cases: Sequence[Case], nondiff: Sequence[str] = (), twice: bool = True
-) -> Callable[[Rule], Rule]:
+) -> Callable[[GradientRule], GradientRule]:
     """Register the gradient rule of an ONNX op, with sample shapes that test it."""
     formals = {f.name for f in op_def(type).inputs}
     for case in cases:
         _check_names(type, set(case.inputs) - formals, "case")
     _check_names(type, set(nondiff) - formals, "nondiff")
 
-    def register(rule: Rule) -> Rule:
+    def register(rule: GradientRule) -> GradientRule:
         CARDS[type] = Card(type, rule, tuple(cases), frozenset(nondiff), twice)
         return rule
 

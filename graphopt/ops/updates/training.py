@@ -12,7 +12,7 @@ from graphopt.ops.registry.cases import case, ints, positive
 from graphopt.ops.registry.registry import decomposition
 
 DOMAIN = "ai.onnx.preview.training"
-Rule: TypeAlias = Callable[..., Sequence[Variable]]
+UpdateRule: TypeAlias = Callable[..., Sequence[Variable]]
 ONE, TWO = (3, 2), (4,)
 
 
@@ -114,7 +114,7 @@ def _with_decay(g: Tape, op: Operator, X: Variable, G: Variable) -> Variable:
     return g.Add(G, g.Mul(X, decay)) if decay else G
 
 
-def _each(op: Operator, rule: Rule, kinds: int) -> list[Variable]:
+def _each(op: Operator, rule: UpdateRule, kinds: int) -> list[Variable]:
     """The rule for every tensor. Operands and results are grouped by kind: X1, X2, G1, G2, ..."""
     operands = list(op.operands())[2:]
     count = len(operands) // kinds

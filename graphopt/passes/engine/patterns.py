@@ -48,19 +48,19 @@ class Site(Protocol):
         """The result of a new op before ``like``."""
 
 
-Rule: TypeAlias = Callable[[Site, Operator], "Variable | Becomes | None"]
-RULES: dict[str, list[Rule]] = {}
+RewriteRule: TypeAlias = Callable[[Site, Operator], "Variable | Becomes | None"]
+REWRITES: dict[str, list[RewriteRule]] = {}
 
 
-def rule(*types: str) -> Callable[[Rule], Rule]:
+def rule(*types: str) -> Callable[[RewriteRule], RewriteRule]:
     """Register a rule for ops of these types; rules are tried in the order they are written.
 
     It returns the variable that equals the op's only result, or what the op becomes, or None.
     """
 
-    def register(function: Rule) -> Rule:
+    def register(function: RewriteRule) -> RewriteRule:
         for type in types:
-            RULES.setdefault(type, []).append(function)
+            REWRITES.setdefault(type, []).append(function)
         return function
 
     return register

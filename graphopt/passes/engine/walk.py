@@ -51,7 +51,7 @@ class Forward:
                     block.keep(op)
                     continue
                 for found in self.visit(op):
-                    block.append(found)
+                    (block.keep if found is op else block.append)(found)
         self.block = outer
 
     def stand(self, target: Variable, variable: Variable) -> None:

@@ -177,13 +177,11 @@ class _Backward:
 
     def _path(self, op: Operator) -> list[str]:
         """Names from a target down to ``op`` and on to an input it depends on."""
-        consumers = {id(v): o for o in reversed(self.block.ops) for v in o.reads()}
-        producers = {id(v): o for o in self.block.ops for v in o.writes()}
         above: list[str] = []
-        step: Operator | None = consumers.get(id(next(op.writes())))
-        while step is not None and len(above) < 20:
-            above.insert(0, step.type)
-            step = consumers.get(id(next(step.writes())))
+        reader = _reader(op)
+        while reader is not None and len(above) < 20:
+            above.insert(0, reader.type)
+            reader = _reader(reader)
         inputs = {id(v) for v in self.inputs}
         below = [op.type]
         here: Operator | None = op
@@ -192,8 +190,13 @@ class _Backward:
             here = None
             if operand is not None and operand.name not in below:
                 below.append(operand.name)
-                here = None if id(operand) in inputs else producers.get(id(operand))
+                here = None if id(operand) in inputs else operand.maker
         return [self.targets[0].name, *above, *below]
+
+
+def _reader(op: Operator) -> Operator | None:
+    """The first op that reads the op's first result."""
+    return next((user for user in next(op.writes()).uses if isinstance(user, Operator)), None)
 
 
 def _ops_before(block: Block) -> list[Operator]:

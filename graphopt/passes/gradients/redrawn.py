@@ -56,7 +56,7 @@ def drawn_again(g: Tape, op: Operator, copies: Copies) -> bool:
 
 
 def refused(g: Tape, op: Operator, copies: Copies) -> bool:
-    """In other bodies there is neither.
+    """Refuse random ops in a SequenceMap body: they can be neither redrawn nor kept.
 
     Raises:
         GradientError: the op is random.

@@ -36,7 +36,7 @@ FEW = 2**14  # elements up to which the price of an op is its start
 
 @dataclass(frozen=True)
 class Fuse(Pass):
-    """Apply each of ``FORMS`` once, for a Program whose shapes are known.
+    """Apply each of ``FUSED_FORMS`` once, for a Program whose shapes are known.
 
     >>> from graphopt.ir.text.parse import parse_step
     >>> s = parse_step('''
@@ -55,7 +55,7 @@ class Fuse(Pass):
 
     def change(self, step: Step) -> None:
         """Take the forms, walk by walk."""
-        take(step, FORMS, LAST, VIEWED)
+        take(step, FUSED_FORMS, LAST, VIEWED)
 
 
 def sum_of_rows(s: Site, op: Operator) -> Becomes | None:
@@ -266,7 +266,7 @@ def _size(x: Variable) -> int:
     return math.prod(x.shape) if x.tensor_type.is_static else 0
 
 
-FORMS: Forms = {
+FUSED_FORMS: Forms = {
     "Add": [parts_side_by_side, half_of_erf],
     "ReduceMean": [mean_of_product],
     "ReduceSum": [sum_of_rows],

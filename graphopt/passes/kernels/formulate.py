@@ -17,6 +17,7 @@ from graphopt.ops.registry.registry import FORMULAS
 from graphopt.ops.windows import pool_gradient  # noqa: F401 - formulations
 from graphopt.passes.engine.base import Pass
 from graphopt.passes.engine.replace import make_results
+from graphopt.passes.engine.values import Key, SharingTape
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def _is_open(op: Operator) -> bool:
 
 
 def _rewrite(block: Block, machine: Machine) -> None:
+    known: dict[Key, Operator] = {}  # formulations share much, such as a batch's statistics
     with block.rewriting() as ops:
         for op in ops:
             build = chosen(op, machine) if _is_open(op) else None
@@ -73,7 +75,10 @@ def _rewrite(block: Block, machine: Machine) -> None:
                 block.append(op)
                 continue
             with at(op.where):
-                _replace(block, op, build, machine)
+                made_by = f"formulate: {build.name}"
+                _replace(
+                    SharingTape(block, known, role=op.role, made_by=made_by), op, build, machine
+                )
 
 
 def chosen(op: Operator, machine: Machine) -> Formulation | None:
@@ -102,9 +107,8 @@ def _portable(op: Operator) -> Formulation:
     return Formulation(op.type, "portable", lambda *_: True, lambda *_: 0.0, build)
 
 
-def _replace(block: Block, op: Operator, found: Formulation, machine: Machine) -> None:
+def _replace(g: Tape, op: Operator, found: Formulation, machine: Machine) -> None:
     """Record the formulation; the last op of each result makes the op's own variable."""
-    g = Tape(block, role=op.role, made_by=f"formulate: {found.name}", scratch=True)
     made = found.build(g, op, machine)
     make_results(g, [made] if isinstance(made, Variable) else made, op.outputs)
     g.splice([*op.writes()])

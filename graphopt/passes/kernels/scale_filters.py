@@ -46,11 +46,11 @@ class ScaleFilters(Pass):
 
     def needed(self, step: Step) -> bool:
         """Whether there is such a gradient."""
-        return any(op.type in FORMS for block in step.blocks for op in block.ops)
+        return any(op.type in SCALED_FORMS for block in step.blocks for op in block.ops)
 
     def change(self, step: Step) -> None:
         """Take the forms, in one walk."""
-        take(step, FORMS)
+        take(step, SCALED_FORMS)
 
 
 def _factored(s: Site, op: Operator) -> tuple[Variable, Variable] | None:
@@ -88,7 +88,7 @@ def filter_gradient(s: Site, op: Operator) -> Becomes | None:
     return Becomes("Mul", (over_u, found[1]))
 
 
-FORMS: Forms = {
+SCALED_FORMS: Forms = {
     "ConvFilterGradient": [filter_gradient],
     "ConvInputGradient": [input_gradient],
 }

@@ -30,7 +30,7 @@ FLOAT_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class StayBlocked(Pass):
-    """Apply each of ``FORMS`` once: f(ReorderOutput(x)) = ReorderOutput(f(x)), element by element.
+    """Apply ``BLOCKED_FORMS``: f(ReorderOutput(x)) = ReorderOutput(f(x)), element by element.
 
     What comes to nothing is ReorderInput(ReorderOutput(x)) = x, where blocks are full.
 
@@ -60,7 +60,7 @@ class StayBlocked(Pass):
 
     def change(self, step: Step) -> None:
         """Take the forms, in one walk."""
-        take(step, FORMS)
+        take(step, BLOCKED_FORMS)
 
 
 def _inner(s: Site, x: Variable | None) -> Variable | None:
@@ -135,7 +135,7 @@ def mean_of_channels(s: Site, op: Operator) -> Becomes | None:
     return Becomes("Reshape", (s.emit(op, MEAN, x), target))
 
 
-FORMS: Forms = {
+BLOCKED_FORMS: Forms = {
     TO: [there_and_back],
     "Add": [element_by_element],
     "Cast": [mask],

@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 from graphopt.ir.model.step import Step
 from graphopt.passes.engine.dead import drop_dead
-from graphopt.passes.engine.patterns import Rule
+from graphopt.passes.engine.patterns import RewriteRule
 from graphopt.passes.simplify.rewrite import Rewriter
 
-Forms: TypeAlias = Mapping[str, Sequence[Rule]]  # by the type of op
+Forms: TypeAlias = Mapping[str, Sequence[RewriteRule]]  # by the type of op
 
 
 def take(step: Step, *tables: Forms) -> None:

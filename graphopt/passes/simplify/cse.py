@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Hashable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TypeAlias
-
-import numpy as np
 
 from graphopt.ir.model.block import Block
 from graphopt.ir.model.operator import Operator
-from graphopt.ir.model.schema import Attr, op_def
+from graphopt.ir.model.schema import op_def
 from graphopt.ir.model.step import Step
 from graphopt.passes.draws.random_ops import RANDOM
 from graphopt.passes.engine.base import Pass
 from graphopt.passes.engine.dead import drop_dead
+from graphopt.passes.engine.values import Key, attrs_key
 from graphopt.passes.engine.walk import Forward
 
-Key: TypeAlias = Hashable
 COMMUTATIVE = frozenset({"Add", "And", "Equal", "Max", "Min", "Mul", "Or", "Sum", "Xor"})
 
 
@@ -88,8 +85,8 @@ class _Merger(Forward):
         operands = [0 if v is None else id(v) for v in op.inputs]
         if op.type in COMMUTATIVE and 0 not in operands:
             operands.sort()
-        attrs = tuple((name, _frozen(value)) for name, value in op.attrs.items())
-        return op.definition.type, op.definition.since, tuple(operands), attrs
+        definition = op.definition
+        return definition.type, definition.since, tuple(operands), attrs_key(op.attrs)
 
     def _gives(self, found: Operator, op: Operator) -> bool:
         """Whether an earlier op makes all that this one makes; it gets the results it lacks."""
@@ -111,11 +108,3 @@ def _copy(op: Operator, found: Operator) -> None:
     """Its result has a name that is asked for: the op copies what the first one made."""
     op.definition, op.attrs = op_def("Identity"), {}
     op.inputs = [found.outputs[0]]
-
-
-def _frozen(value: Attr) -> Hashable:
-    if isinstance(value, np.ndarray):
-        return value.dtype.str, value.shape, value.tobytes()
-    if isinstance(value, list):
-        return tuple(_frozen(v) for v in value)
-    return type(value).__name__, value

@@ -15,19 +15,19 @@ from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.where import at
 from graphopt.passes.engine.base import Pass
 from graphopt.passes.engine.dead import drop_dead
-from graphopt.passes.engine.patterns import RULES, Becomes, Rule
+from graphopt.passes.engine.patterns import REWRITES, Becomes, RewriteRule
 from graphopt.passes.engine.replace import is_read
 from graphopt.passes.engine.walk import Forward
 from graphopt.passes.simplify import numbers, products, views
 
-TABLES = (numbers, products, views)  # importing them fills RULES
+TABLES = (numbers, products, views)  # importing them fills REWRITES
 WALKS = 4  # a rule may make room for another above it, which the next walk finds
 AT_ONCE = 8  # rules in a row at one op
 
 
 @dataclass(frozen=True)
 class Simplify(Pass):
-    """Apply the rules of ``RULES``, in at most ``WALKS`` walks over all blocks.
+    """Apply the rules of ``REWRITES``, in at most ``WALKS`` walks over all blocks.
 
     >>> from graphopt.ir.text.parse import parse_step
     >>> s = parse_step('''
@@ -52,7 +52,7 @@ class Simplify(Pass):
     def change(self, step: Step) -> None:
         """Walk until no rule applies, or WALKS walks are done."""
         for _ in range(WALKS):
-            rewriter = Rewriter(step, RULES)
+            rewriter = Rewriter(step, REWRITES)
             rewriter.run()
             if not rewriter.changed:
                 break
@@ -62,7 +62,7 @@ class Simplify(Pass):
 class Rewriter(Forward):
     """One walk that applies rules by the type of op, and what rules may ask of it."""
 
-    def __init__(self, step: Step, rules: Mapping[str, Sequence[Rule]]) -> None:
+    def __init__(self, step: Step, rules: Mapping[str, Sequence[RewriteRule]]) -> None:
         super().__init__(step)
         self.rules = rules
         self.changed = False

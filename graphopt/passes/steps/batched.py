@@ -66,8 +66,8 @@ class Batched:
 
 
 Lead: TypeAlias = tuple[int, ...]  # the dims before a value's own, as Reshape takes them
-Rule: TypeAlias = Callable[[Operator, Collection[int], Lead], Batched | None]
-FORMS: dict[str, Rule] = {}
+BatchedForm: TypeAlias = Callable[[Operator, Collection[int], Lead], Batched | None]
+BATCHED_FORMS: dict[str, BatchedForm] = {}
 
 
 def form_of(op: Operator, stacked: Collection[int], lead: Lead = (-1,)) -> Batched | None:
@@ -75,7 +75,7 @@ def form_of(op: Operator, stacked: Collection[int], lead: Lead = (-1,)) -> Batch
 
     None where there is no way that is known, or where it would hold large values of all steps.
     """
-    rule = FORMS.get(op.type)
+    rule = BATCHED_FORMS.get(op.type)
     results = [*op.writes()]
     if rule is None or len(results) > 1:
         return None
@@ -183,11 +183,11 @@ def widened(op: Operator) -> tuple[int, ...] | None:
 # The rules, by op.
 
 
-def form(*types: str) -> Callable[[Rule], Rule]:
+def form(*types: str) -> Callable[[BatchedForm], BatchedForm]:
     """Register how ops of these types are done for all steps."""
 
-    def register(function: Rule) -> Rule:
-        FORMS.update(dict.fromkeys(types, function))
+    def register(function: BatchedForm) -> BatchedForm:
+        BATCHED_FORMS.update(dict.fromkeys(types, function))
         return function
 
     return register

@@ -54,6 +54,9 @@ class Session:
             # Its optimizers would find next to nothing in what passes have left, and take longer
             # than all else that is done to load so long a graph.
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            # For every value it would look through all free buffers for one of its size, which is
+            # quadratic. The arena reuses the memory just as well while the graph runs.
+            options.enable_mem_reuse = False
         self.place = place
         self._arrays = dict(arrays or {})
         if self._arrays:

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphopt.errors import DeviceError, MissingFeedError
 from graphopt.ir.model.current_scope import uninitialized
-from graphopt.ir.model.program import Rate
+from graphopt.ir.model.program import RateSource
 from graphopt.ir.model.seeds import COUNTER
 from graphopt.ir.model.variable import Variable
 from graphopt.ir.types.literals import STRINGS
@@ -111,7 +111,7 @@ class CompiledProgram:
         self,
         feeds: Mapping[str, np.ndarray],
         scope: Scope,
-        rates: Mapping[str, Rate],
+        rates: Mapping[str, RateSource],
         on_device: bool = False,
     ) -> list[Any]:
         """The fetched values; the scope gets the new state only if the run has succeeded.
@@ -168,7 +168,7 @@ class CompiledProgram:
             self._variants[kind] = CompiledProgram(self.plan.relaid(**changes), self.place)
         return self._variants[kind]
 
-    def _set_rates(self, scope: Scope, rates: Mapping[str, Rate]) -> None:
+    def _set_rates(self, scope: Scope, rates: Mapping[str, RateSource]) -> None:
         for name in rates:
             rate = rates[name].current() if name in self.reads else None
             if rate is None:

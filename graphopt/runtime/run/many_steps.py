@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphopt.errors import ArgumentError, FeedError
-from graphopt.ir.model.program import Rate
+from graphopt.ir.model.program import RateSource
 from graphopt.ir.model.variable import Constant
 from graphopt.passes.steps.scan import NUMBER
 from graphopt.runtime.ort.place import Place
@@ -85,7 +85,7 @@ class CompiledSteps:
         feeds: Mapping[str, np.ndarray],
         count: int,
         scope: Scope,
-        rates: Mapping[str, Rate],
+        rates: Mapping[str, RateSource],
         varying: Mapping[str, list[float]],
     ) -> list[np.ndarray]:
         """The fetched values of all steps, in the order they were asked for."""
@@ -134,7 +134,7 @@ class CompiledSteps:
         given: Mapping[str, np.ndarray],
         count: int,
         scope: Scope,
-        rates: Mapping[str, Rate],
+        rates: Mapping[str, RateSource],
     ) -> list[np.ndarray]:
         step, turn = compiled.plan.step, compiled.plan.setting.turn
         seen = {row.seen.name: self.tables.counts[own.seen.name].upcoming(count)

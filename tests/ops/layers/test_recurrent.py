@@ -23,21 +23,22 @@ WAYS = ["forward", "reverse", "bidirectional"]
 T, N, SIZE, HIDDEN = 3, 2, 2, 2
 SHORT = np.array([1, 3], np.int32)
 
+# ONNX keeps attributes in float32: these numbers are there what they are in float64.
 ACTIVATIONS = [
-    (["Affine"], [0.7], [0.2]),
-    (["Elu"], [0.6], []),
+    (["Affine"], [0.75], [0.25]),
+    (["Elu"], [0.625], []),
     (["Elu"], [], []),
-    (["HardSigmoid"], [0.3], [0.4]),
+    (["HardSigmoid"], [0.3125], [0.375]),
     (["HardSigmoid"], [], []),
-    (["LeakyRelu"], [0.3], []),
+    (["LeakyRelu"], [0.3125], []),
     (["LeakyRelu"], [], []),
     (["Relu"], [], []),
-    (["ScaledTanh"], [0.8], [1.3]),
+    (["ScaledTanh"], [0.875], [1.25]),
     (["Sigmoid"], [], []),
     (["Softplus"], [], []),
     (["Softsign"], [], []),
     (["Tanh"], [], []),
-    (["ThresholdedRelu"], [0.1], []),
+    (["ThresholdedRelu"], [0.125], []),
 ]
 PEEPHOLES = {"initial_c": (2, N, HIDDEN), "P": (2, 3 * HIDDEN)}
 
@@ -92,14 +93,14 @@ def functions():
             yield type, activated(type, WAYS[k % 3], *activation)
     yield "GRU", activated("GRU", "forward", ["Softsign"], [], [], linear_before_reset=1)
     yield "RNN", recurrent("RNN", "bidirectional", activations=["Tanh", "LeakyRelu"],
-                           activation_alpha=[0.3])  # fmt: skip
-    yield "GRU", recurrent("GRU", "bidirectional", activation_alpha=[0.1, 0.2, 0.3],
+                           activation_alpha=[0.3125])  # fmt: skip
+    yield "GRU", recurrent("GRU", "bidirectional", activation_alpha=[0.125, 0.25, 0.3125],
                            activations=["LeakyRelu", "Elu", "tanh", "Affine"],
-                           activation_beta=[0.4])  # fmt: skip
-    yield "LSTM", recurrent("LSTM", "bidirectional", activation_alpha=[0.1, 0.2, 0.3],
+                           activation_beta=[0.375])  # fmt: skip
+    yield "LSTM", recurrent("LSTM", "bidirectional", activation_alpha=[0.125, 0.25, 0.3125],
                             activations=["Sigmoid", "LeakyRelu", "Tanh",
                                          "HardSigmoid", "Softsign", "Affine"],
-                            activation_beta=[0.4, 0.5])  # fmt: skip
+                            activation_beta=[0.375, 0.5])  # fmt: skip
 
 
 def options():
@@ -108,7 +109,7 @@ def options():
             yield type, recurrent(type, way, bias=False, start=False)
             yield type, recurrent(type, way, lens=SHORT)
             yield type, recurrent(type, way, lens=lengths())
-            yield type, recurrent(type, way, clip=0.4)
+            yield type, recurrent(type, way, clip=0.375)
     for way in WAYS:
         yield "GRU", recurrent("GRU", way, linear_before_reset=1, lens=SHORT, clip=0.5)
         yield "GRU", recurrent("GRU", way, linear_before_reset=1, bias=False)

@@ -13,7 +13,8 @@ from graphopt.ir.types.types import BFLOAT16, TensorType, to_onnx_dtype
 from graphopt.nn.functional import dropout
 from graphopt.onnx import to_model
 from graphopt.parameters import create_parameter
-from graphopt.passes.draws.streams import Streams, advances, below, is_stream
+from graphopt.passes.draws.distributions import below
+from graphopt.passes.draws.streams import Streams, advances, is_stream
 from graphopt.passes.gradients.backward import append_backward, gradients
 from graphopt.runtime.front.executor import Executor
 from graphopt.runtime.plan.plan import plan_file

@@ -3,7 +3,7 @@
 import pytest
 
 from graphopt.ir.text.parse import parse
-from graphopt.passes.engine.patterns import RULES
+from graphopt.passes.engine.patterns import REWRITES
 from graphopt.passes.simplify.rewrite import Simplify
 from tests.passes.both_runtimes import (
     RUNTIMES,
@@ -272,7 +272,7 @@ def test_no_case_of_a_rule(name):
 
 
 def test_every_rule_has_a_case_and_a_line():
-    rules = {r for rules in RULES.values() for r in rules}
+    rules = {r for rules in REWRITES.values() for r in rules}
     assert {r.__name__ for r in rules} <= set(CASES)
     for rule in rules:
         assert (rule.__doc__ or "").splitlines()[0].endswith(".")

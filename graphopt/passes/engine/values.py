@@ -1,0 +1,79 @@
+"""Value numbering: which ops compute equal values, told before or after they are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from graphopt.ir.model.block import Block
+from graphopt.ir.model.operator import Operator, Role
+from graphopt.ir.model.schema import Attr
+from graphopt.ir.model.tape import Operand, Tape
+from graphopt.ir.model.variable import Variable
+
+Key: TypeAlias = Hashable
+
+
+def attrs_key(attrs: Mapping[str, Attr]) -> Key:
+    """Equal for equal attributes, none of which is a block."""
+    return tuple((name, _frozen(value)) for name, value in attrs.items())
+
+
+def _frozen(value: Attr) -> Hashable:
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(v) for v in value)
+    return type(value).__name__, value
+
+
+class SharingTape(Tape):
+    """A scratch tape that records no op twice: the results of the first one stand for both.
+
+    ``known`` has the ops that such tapes have spliced into the block. Ops with blocks and those
+    that write to given variables are always recorded; random ones must not be shared.
+    """
+
+    def __init__(
+        self, block: Block, known: dict[Key, Operator], *, role: Role, made_by: str
+    ) -> None:
+        super().__init__(block, role=role, made_by=made_by, scratch=True)
+        self.known = known
+        self.keys: dict[Operator, Key] = {}
+        self.found: dict[Key, Operator] = {}
+
+    def emit(
+        self,
+        type: str,
+        /,
+        *operands: Operand,
+        outputs: int = 1,
+        into: Sequence[Variable | None] | None = None,
+        names: Sequence[str] | None = None,
+        **attrs: Attr,
+    ) -> Any:  # noqa: ANN401 - one Variable, or a tuple of ``outputs`` of them
+        """Record one op, or give the results of the one like it."""
+        if (
+            into is not None
+            or names is not None
+            or any(isinstance(a, Block) for a in attrs.values())
+        ):
+            return super().emit(type, *operands, outputs=outputs, into=into, names=names, **attrs)
+        values = tuple(v if isinstance(v, Variable) else _frozen(v) for v in operands)
+        key = (type, outputs, values, attrs_key(attrs))
+        op = self.found.get(key) or self.known.get(key)
+        if op is None:
+            made = super().emit(type, *operands, outputs=outputs, **attrs)
+            assert self.scratch is not None
+            op = self.found[key] = self.scratch[-1]
+            self.keys[op] = key
+            return made
+        return op.outputs[0] if outputs == 1 else tuple(op.outputs)
+
+    def splice(self, wanted: Iterable[Variable]) -> list[Operator]:
+        """Append the scratch ops that ``wanted`` needs to the block, for others to share."""
+        kept = super().splice(wanted)
+        self.known.update({self.keys[op]: op for op in kept if op in self.keys})
+        return kept
