@@ -17,6 +17,7 @@ from onnx.backend.test.runner import Runner
 
 import graphopt as go
 from graphopt.errors import ArgumentError, FileError
+from tests.ops import conftest  # noqa: F401 - the reference makes the cases, and pools slowly
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 PASSING = set((Path(__file__).parent / "passing.txt").read_text().split())

@@ -22,10 +22,12 @@ def attrs_key(attrs: Mapping[str, Attr]) -> Key:
 
 
 def _frozen(value: Attr) -> Hashable:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, (list, tuple)):
         return tuple(_frozen(v) for v in value)
+    if isinstance(value, float):
+        return "float", value.hex()  # 0.0 == -0.0, but 1 / 0.0 is not 1 / -0.0
     return type(value).__name__, value
 
 

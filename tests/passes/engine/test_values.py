@@ -1,5 +1,6 @@
 """Value numbering: what is recorded twice is recorded once."""
 
+import numpy as np
 import pytest
 
 from graphopt.ir.model.operator import Role
@@ -42,6 +43,12 @@ def test_other_operands_attributes_types_and_names_are_other_ops(step, other):
     x, z = step.global_block().var("x"), step.global_block().var("z")
     assert g.ReduceSum(x, [0], keepdims=0) is not other(g, x, z)
     assert len(g.scratch) == 2
+
+
+@pytest.mark.parametrize("zero", [float, np.float32, lambda v: np.full(3, v)])
+def test_zeros_of_two_signs_are_two_values(step, zero):
+    g, x = next(tapes(step)), step.global_block().var("x")
+    assert g.Div(x, zero(0.0)) is not g.Div(x, zero(-0.0))
 
 
 def test_a_spliced_op_is_shared_with_later_tapes_and_a_dropped_one_is_not(step):
