@@ -275,9 +275,10 @@ def test_minimizing_many_parameters_is_not_quadratic():
             loss = go.sum(
                 go.stack([go.sum(go.create_parameter([1], "float32")) for _ in range(count)])
             )
-            start = time.perf_counter()
+            start = time.process_time()
             go.optimizer.Adam(0.1).minimize(loss)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     seconds(10)
-    assert seconds(800) < 10
+    few, many = (min(seconds(count) for _ in range(3)) for count in (100, 400))
+    assert many < 10 * few  # 4 times if it is linear, 16 times if it is quadratic
