@@ -1,8 +1,8 @@
-"""Value numbering: which ops compute equal values, told before or after they are recorded."""
+"""Value numbering: ops of one type over equal operands and attributes compute one value."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,8 +34,9 @@ def _frozen(value: Attr) -> Hashable:
 class SharingTape(Tape):
     """A scratch tape that records no op twice: the results of the first one stand for both.
 
-    ``known`` has the ops that such tapes have spliced into the block. Ops with blocks and those
-    that write to given variables are always recorded; random ones must not be shared.
+    ``known`` has the ops that such tapes have spliced into the block. Ops that have blocks, and
+    those whose results are named or given, are always recorded. Not for random ops: two of them
+    would become one.
     """
 
     def __init__(
@@ -46,33 +47,22 @@ class SharingTape(Tape):
         self.keys: dict[Operator, Key] = {}
         self.found: dict[Key, Operator] = {}
 
-    def emit(
-        self,
-        type: str,
-        /,
-        *operands: Operand,
-        outputs: int = 1,
-        into: Sequence[Variable | None] | None = None,
-        names: Sequence[str] | None = None,
-        **attrs: Attr,
-    ) -> Any:  # noqa: ANN401 - one Variable, or a tuple of ``outputs`` of them
-        """Record one op, or give the results of the one like it."""
-        if (
-            into is not None
-            or names is not None
-            or any(isinstance(a, Block) for a in attrs.values())
-        ):
-            return super().emit(type, *operands, outputs=outputs, into=into, names=names, **attrs)
+    def emit(self, type: str, /, *operands: Operand, **options: Any) -> Any:  # noqa: ANN401 - as Tape's
+        """Record one op, or give the results of the one like it; arguments are ``Tape.emit``'s."""
+        given = any(options.get(name) is not None for name in ("into", "names"))
+        if given or any(isinstance(value, Block) for value in options.values()):
+            return super().emit(type, *operands, **options)
         values = tuple(v if isinstance(v, Variable) else _frozen(v) for v in operands)
-        key = (type, outputs, values, attrs_key(attrs))
+        key = (type, values, attrs_key(options))
         op = self.found.get(key) or self.known.get(key)
         if op is None:
-            made = super().emit(type, *operands, outputs=outputs, **attrs)
+            made = super().emit(type, *operands, **options)
             assert self.scratch is not None
             op = self.found[key] = self.scratch[-1]
             self.keys[op] = key
             return made
-        return op.outputs[0] if outputs == 1 else tuple(op.outputs)
+        count = options.get("outputs", 1)  # the op may have been given more since
+        return op.outputs[0] if count == 1 else tuple(op.outputs[:count])
 
     def splice(self, wanted: Iterable[Variable]) -> list[Operator]:
         """Append the scratch ops that ``wanted`` needs to the block, for others to share."""

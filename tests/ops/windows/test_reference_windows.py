@@ -1,4 +1,4 @@
-"""What tests put into the reference evaluator, since it is quicker, is what was there."""
+"""The quick pooling and Col2Im of tests/ops/conftest.py equal the reference evaluator's own."""
 
 import itertools
 

@@ -45,6 +45,11 @@ def test_other_operands_attributes_types_and_names_are_other_ops(step, other):
     assert len(g.scratch) == 2
 
 
+def test_named_results_are_made_each_time(step):
+    g, x = next(tapes(step)), step.global_block().var("x")
+    assert g.Neg(x, names=["n"]) is not g.Neg(x, names=["n"])
+
+
 @pytest.mark.parametrize("zero", [float, np.float32, lambda v: np.full(3, v)])
 def test_zeros_of_two_signs_are_two_values(step, zero):
     g, x = next(tapes(step)), step.global_block().var("x")
@@ -72,3 +77,12 @@ def test_what_an_op_makes_now_is_shared(step):
     op.outputs = [own]
     first.splice([own])
     assert next(some).Neg(x) is own is not made
+
+
+def test_an_op_that_was_given_another_result_is_shared_as_it_was_asked_for(step):
+    g, x = next(tapes(step)), step.global_block().var("x")
+    dropped = g.Dropout(x)
+    (op,) = g.scratch
+    g.splice([dropped, g.result_of(op, "mask")])
+    assert len(op.outputs) == 2
+    assert g.Dropout(x) is dropped
